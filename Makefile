@@ -1,0 +1,63 @@
+# Two commands for a newcomer: `make demo` and `make test`. Each does its own set-up.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP_FLAGS := --quiet --disable-pip-version-check --require-hashes
+
+.PHONY: help setup demo test cover check format lint types imports lock calendar schema clean
+
+help: ## list the commands
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+
+setup: $(VENV)/.ready ## make the virtual environment in .venv
+
+$(VENV)/.ready: requirements/dev.lock requirements/sample.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("condvest needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Say which to use: make PYTHON=python3.12") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install $(PIP_FLAGS) -r requirements/dev.lock
+	$(BIN)/python -m pip install $(PIP_FLAGS) --no-deps -r requirements/sample.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# The calendar is compared with pandas_market_calendars in an environment of its own: pandas stays out of .venv.
+calendar: .venv-calendar/.ready ## make the environment that compares the shipped calendar with the library
+
+.venv-calendar/.ready: requirements/calendar.lock
+	$(PYTHON) -m venv .venv-calendar
+	.venv-calendar/bin/python -m pip install $(PIP_FLAGS) -r requirements/calendar.lock
+	@touch $@
+
+demo: setup ## the main job on real bars, start to end
+	$(BIN)/condvest demo
+
+test: setup calendar ## all tests
+	$(BIN)/python -m pytest -n 2 --cov --cov-report=term
+
+check: setup format-check lint types imports test ## format, lint, types, import contracts, then all tests
+
+format: setup ## write the code in the project's format
+	$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+
+.PHONY: format-check
+format-check: setup
+	$(BIN)/ruff format --check .
+
+lint: setup
+	$(BIN)/ruff check .
+
+types: setup
+	$(BIN)/mypy
+
+imports: setup
+	$(BIN)/lint-imports
+
+lock: ## pin every version anew, with hashes and without addresses (needs uv)
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --extra demo pyproject.toml requirements/dev.in -o requirements/dev.lock
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-deps requirements/sample.in -o requirements/sample.lock
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url requirements/calendar.in -o requirements/calendar.lock
+
+schema: setup ## write database/schemas/schema_init_postgres.sql from the migrations
+	$(BIN)/python tools/build_schema.py
+
+clean: ## remove what make made
+	rm -rf .venv .venv-calendar .coverage* .pytest_cache .mypy_cache .ruff_cache .hypothesis demo-lake

@@ -1,0 +1,1 @@
+"""The batch layer of a market-data lake: daily bars of the US stock market in plain parquet files."""

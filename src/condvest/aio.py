@@ -1,0 +1,69 @@
+"""One event loop in a background thread, so that plain functions can use async libraries, inside a notebook too."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from concurrent.futures import Future, wait
+from functools import cache
+from typing import TypeVar, cast
+
+K = TypeVar("K")
+T = TypeVar("T")
+
+
+class LoopThread:
+    """An asyncio loop that runs in a daemon thread of its own. Calls may come from any thread but the loop's."""
+
+    def __init__(self) -> None:
+        """Start the thread; it ends with the process."""
+        self._loop = asyncio.new_event_loop()
+        threading.Thread(target=self._loop.run_forever, name="condvest-io", daemon=True).start()
+
+    def run(self, work: Coroutine[object, object, T]) -> T:
+        """Run one coroutine to its end and return what it returns, or raise what it raises."""
+        return self.start(work).result()
+
+    def start(self, work: Coroutine[object, object, T]) -> Future[T]:
+        """Start one coroutine and return what will hold its result."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def iterate(self, items: AsyncIterator[T]) -> Iterator[T]:
+        """Yield the items of an async iterator, one at a time, as they are asked for."""
+        end = object()
+
+        async def following() -> object:
+            return await anext(items, end)
+
+        while (item := self.run(following())) is not end:
+            yield cast(T, item)
+
+
+@cache
+def io_loop() -> LoopThread:
+    """Return the process's one background loop."""
+    return LoopThread()
+
+
+def in_order(start: Callable[[K], Future[T]], items: Iterable[K], *, ahead: int, finish: bool = False) -> Iterator[T]:
+    """Start work on each item and yield the results in the order of the items.
+
+    Items are consumed lazily; at most `ahead` (1 or more) results are under way or waiting for the consumer. The first
+    error ends the iteration, as does a consumer that stops. Work under way is then cancelled, or with `finish` waited
+    for: a write must not take effect after its caller went on.
+    """
+    waiting: deque[Future[T]] = deque()
+    try:
+        for item in items:
+            if len(waiting) >= ahead:
+                yield waiting.popleft().result()
+            waiting.append(start(item))
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        if finish:
+            wait(waiting)
+        for future in waiting:
+            future.cancel()

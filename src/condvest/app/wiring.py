@@ -1,0 +1,266 @@
+"""Settings become a store, a state database, a calendar, a source and a clock; each is made when first asked for."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from condvest.config import Settings
+from condvest.domain.calendar import INTERVALS, Calendar
+from condvest.domain.symbols import parse_symbols
+from condvest.errors import ConfigError
+from condvest.log import event
+from condvest.storage import layout
+from condvest.storage.closures import read_closures
+from condvest.storage.folder import FolderStore
+from condvest.storage.store import Store, open_store
+
+if TYPE_CHECKING:
+    from condvest.sources.flat_files import FlatFileSource
+    from condvest.sources.polygon import PolygonSource
+    from condvest.state import State
+
+_AWS_KEYS = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
+
+
+class App:
+    """One lake with all that belongs to it. Use it in a `with` block, or `close` it."""
+
+    def __init__(self, settings: Settings, *, lake: str | None = None, now: datetime | None = None) -> None:
+        """Take settings; `lake` and `now` (aware) win over them. Nothing is opened yet."""
+        self.settings = settings
+        self.lake_url = settings.lake if lake is None else lake
+        self._now = settings.now if now is None else now
+        self._sources: list[PolygonSource | FlatFileSource] = []
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the state database and the sources that were opened. May be called twice."""
+        if "state" in self.__dict__:
+            self.state.close()
+        for source in self._sources:
+            if source.kind == "grouped":
+                source.close()
+        self._sources.clear()
+        if self._folder is not None:
+            self._folder.cleanup()
+
+    def now(self) -> datetime:
+        """Return the instant that counts as now (aware): a fixed one where that is set, else the clock's."""
+        return self._now or datetime.now(UTC)
+
+    @property
+    def requests(self) -> int:
+        """How many requests went to the provider so far."""
+        return sum(source.requests for source in self._sources)
+
+    @cached_property
+    def store(self) -> Store:
+        """The lake's objects."""
+        if self.lake_url.startswith("s3://"):
+            self._hand_over_keys()
+        settings = self.settings
+        return open_store(
+            self.lake_url,
+            region=settings.aws_region,
+            endpoint_url=settings.aws_endpoint_url,
+            concurrency=settings.condvest_concurrency,
+            fsync=settings.condvest_fsync,
+        )
+
+    @cached_property
+    def state(self) -> State:
+        """The state database, opened; SQLite is made and migrated by itself, PostgreSQL by `condvest db upgrade`."""
+        return self.open_state(migrate=False)
+
+    def open_state(self, *, migrate: bool) -> State:
+        """Open the state database; the caller closes it. ConfigError: see `State.open`."""
+        from condvest.state import State
+
+        return State.open(self._state_url(), migrate=migrate)
+
+    @cached_property
+    def calendar(self) -> Calendar:
+        """The shipped calendar less the closures that are recorded in the lake."""
+        return Calendar.shipped(read_closures(self.store))
+
+    @cached_property
+    def universe(self) -> frozenset[str] | None:
+        """The symbols that the lake is limited to (CONDVEST_UNIVERSE); None: all."""
+        text = self.settings.condvest_universe
+        if text is None:
+            return None
+        try:
+            return frozenset(parse_symbols(_listed(text) if _is_path(text) else text))
+        except ConfigError as error:
+            raise ConfigError(f"CONDVEST_UNIVERSE: {error}") from None
+
+    @cached_property
+    def intervals(self) -> list[int]:
+        """The intervals that silver holds (RESAMPLING_INTERVALS), ascending."""
+        return read_intervals(self.settings.resampling_intervals, name="RESAMPLING_INTERVALS")
+
+    def source(self) -> PolygonSource:
+        """Return a new client of the provider's REST API; ConfigError without a key."""
+        from condvest.sources.polygon import PolygonSource
+
+        settings = self.settings
+        if settings.polygon_api_key is None:
+            raise ConfigError(
+                "POLYGON_API_KEY is not set; the provider needs a key; set it in the environment or in .env"
+                + _arn_hint("POLYGON_API_KEY_SECRET_ARN", settings.polygon_api_key_secret_arn)
+            )
+        made = PolygonSource(
+            settings.polygon_base_url,
+            settings.polygon_api_key.get_secret_value(),
+            requests_per_minute=settings.polygon_requests_per_minute,
+        )
+        self._sources.append(made)
+        return made
+
+    def flat_files(self) -> FlatFileSource:
+        """Return a new client of the provider's flat files; ConfigError without their keys."""
+        from condvest.sources.flat_files import FlatFileSource
+
+        settings = self.settings
+        key, secret = settings.polygon_flat_files_access_key_id, settings.polygon_flat_files_secret_access_key
+        made = FlatFileSource(
+            access_key_id=key.get_secret_value() if key else "",
+            secret_access_key=secret.get_secret_value() if secret else "",
+            endpoint=settings.polygon_flat_files_endpoint,
+            bucket=settings.polygon_flat_files_bucket,
+        )
+        self._sources.append(made)
+        return made
+
+    def is_new(self) -> bool:
+        """Say whether there is no lake yet: no object, and no state that speaks of one. Makes nothing."""
+        if next(self._objects(), None) is not None:
+            return False
+        if self.settings.rds_host is None:
+            return not self._sqlite_path().exists()
+        return self.state.ledger_is_empty()
+
+    def require_lake(self) -> None:
+        """Raise ConfigError when there is no lake: what reads one must not make one out of a mistyped path."""
+        if self.is_new():
+            raise ConfigError(
+                f"no lake at {self.store.url}: nothing lies there; fetch first: `condvest fetch bars --from 2020-01-02`,"
+                " or name the right place with --lake or LAKE_URL"
+            )
+
+    def ready_state(self) -> State:
+        """Return the state database; an empty ledger beside a filled landing zone is rebuilt before anything is decided."""
+        if self.state.ledger_is_empty() and next(iter(self.store.list(layout.LANDING)), None) is not None:
+            from condvest.jobs.rebuild import rebuild_ledger
+
+            sessions = rebuild_ledger(self.store, self.state, calendar=self.calendar, now=self.now())
+            event("ledger_rebuilt", sessions=sessions, why="the state was empty beside a filled lake")
+        return self.state
+
+    def _objects(self) -> Iterator[object]:
+        return iter(self.store.list(""))
+
+    def _hand_over_keys(self) -> None:
+        """Give the client library the keys of `.env`: it looks for them in the environment alone."""
+        if os.environ.get("AWS_ACCESS_KEY_ID"):
+            return  # a token or secret from elsewhere would not fit
+        for name in _AWS_KEYS:
+            value = getattr(self.settings, name)
+            if value is not None:
+                os.environ[name.upper()] = value.get_secret_value()
+
+    def _state_url(self) -> str:
+        from sqlalchemy import URL
+
+        settings = self.settings
+        if settings.rds_host is None:
+            return URL.create("sqlite", database=str(self._sqlite_path())).render_as_string()
+        for name in ("RDS_DATABASE", "RDS_USER"):
+            if getattr(settings, name.lower()) is None:
+                raise ConfigError(
+                    f"{name} is not set; RDS_HOST is ({settings.rds_host}), so the state database is PostgreSQL; set {name},"
+                    " or unset RDS_HOST to keep the state in a SQLite file"
+                    + _arn_hint("RDS_SECRET_ARN", settings.rds_secret_arn)
+                )
+        if settings.rds_password is None and settings.rds_secret_arn is not None:
+            raise ConfigError(
+                "RDS_PASSWORD is not set; it has to be outside AWS"
+                + _arn_hint("RDS_SECRET_ARN", settings.rds_secret_arn)
+            )
+        query = {"sslmode": settings.sslmode} | ({"sslrootcert": settings.rds_ca_file} if settings.rds_ca_file else {})
+        password = settings.rds_password
+        return URL.create(
+            "postgresql+psycopg",
+            username=settings.rds_user,
+            password=password.get_secret_value() if password else None,
+            host=settings.rds_host,
+            port=settings.rds_port,
+            database=settings.rds_database,
+            query=query,
+        ).render_as_string(hide_password=False)
+
+    def _sqlite_path(self) -> Path:
+        """Return where the state of this lake is: in a lake folder, or in the user's state folder for one on S3."""
+        if isinstance(self.store, FolderStore):
+            return self.store.root / ".condvest" / "state.sqlite"
+        if self.store.url.startswith("memory:"):
+            # What it speaks of ends with the process, and so must it.
+            self._folder = self._folder or tempfile.TemporaryDirectory(prefix="condvest-")
+            return Path(self._folder.name) / "state.sqlite"
+        home = Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser()
+        place = f"{self.store.url} {self.settings.aws_endpoint_url or ''}"
+        return home / "condvest" / hashlib.sha256(place.encode()).hexdigest()[:16] / "state.sqlite"
+
+
+def read_intervals(text: str, *, name: str) -> list[int]:
+    """Return the intervals of a list such as `3,5,8`, ascending, each once; ConfigError, naming `name`, for another text."""
+    allowed = {str(interval): interval for interval in INTERVALS}
+    found = set()
+    for part in (part.strip() for part in text.split(",")):
+        if part not in allowed:
+            raise ConfigError(
+                f"{name} holds {part!r}: silver has the intervals {','.join(allowed)}; name some of these, other lengths are"
+                " computed when read: condvest bars AAPL --interval 10d"
+            )
+        found.add(allowed[part])
+    return sorted(found)
+
+
+def _is_path(text: str) -> bool:
+    return "/" in text or "\\" in text or text.endswith((".txt", ".csv"))
+
+
+def _listed(text: str) -> str:
+    """Return the symbols of a file as a list with commas; lines that are empty or begin with `#` do not count."""
+    path = Path(text).expanduser()
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise ConfigError(
+            f"file {text!r} cannot be read ({reason}); give a list such as AAPL,BRK.B, or another file"
+        ) from None
+    parts = [part for line in lines if not line.startswith("#") for part in line.split(",") if part.strip()]
+    if not parts:
+        raise ConfigError(f"file {text!r} names no symbol; write one a line, or unset the setting to take all symbols")
+    return ",".join(parts)
+
+
+def _arn_hint(name: str, arn: str | None) -> str:
+    return "" if arn is None else f" ({name} is set, but it is read on AWS only)"

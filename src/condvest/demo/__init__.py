@@ -1,0 +1,1 @@
+"""A stand-in for the data provider, real sample bars to feed it, and the demonstration that uses both."""

@@ -1,0 +1,197 @@
+"""Daily bars: their columns, the rules that each must keep, and which of two values of one bar wins."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from condvest.domain.symbols import is_valid_symbol
+
+UTC_MICROSECONDS: Final = pa.timestamp("us", tz="UTC")
+
+#: The values of a bar: what the provider says. Prices in USD, raw (unadjusted); volume in shares (fractions are real).
+VALUE_FIELDS: Final = (
+    pa.field("open", pa.float64()),
+    pa.field("high", pa.float64()),
+    pa.field("low", pa.float64()),
+    pa.field("close", pa.float64()),
+    pa.field("volume", pa.float64()),
+    pa.field("vwap", pa.float64()),
+    pa.field("transactions", pa.int64()),
+)
+VALUE_NAMES: Final = tuple(field.name for field in VALUE_FIELDS)
+PRICE_NAMES: Final = ("open", "high", "low", "close")
+
+#: A bar as an answer holds it: `symbol`, `date` (the session, a New York date), then the values. `vwap` and
+#: `transactions` are null where the provider gives none.
+ANSWER_SCHEMA: Final = pa.schema([pa.field("symbol", pa.string()), pa.field("date", pa.date32()), *VALUE_FIELDS])
+
+#: A bar as the lake holds it: `ingested_at` (UTC) is when this value was first seen.
+DAILY_SCHEMA: Final = pa.schema([*ANSWER_SCHEMA, pa.field("ingested_at", UTC_MICROSECONDS)])
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """A row that breaks a rule, as it goes to quarantine."""
+
+    symbol: str
+    session: date
+    rule: str
+    detail: str
+    raw: str
+
+
+def broken_rules(bars: pa.Table) -> dict[str, pa.BooleanArray]:
+    """Return, per rule, which rows of a table with the `ANSWER_SCHEMA` columns break it.
+
+    Rules: `symbol` (impossible symbol), `price` (missing, not finite or not positive), `high_below_low`, `volume`
+    (missing, not finite or negative), `vwap` and `transactions` (given, but negative or not finite).
+    """
+    symbols = bars["symbol"].to_pylist()
+    bad_symbol = pa.array([not (symbol is not None and is_valid_symbol(symbol)) for symbol in symbols], pa.bool_())
+    bad_price = pa.array([False] * len(symbols), pa.bool_())
+    for name in PRICE_NAMES:
+        sound = pc.and_(pc.is_finite(bars[name]), pc.greater(bars[name], 0.0))
+        bad_price = pc.or_(bad_price, pc.invert(pc.fill_null(sound, False)))
+    sound_volume = pc.and_(pc.is_finite(bars["volume"]), pc.greater_equal(bars["volume"], 0.0))
+    sound_vwap = pc.and_(pc.is_finite(bars["vwap"]), pc.greater_equal(bars["vwap"], 0.0))
+    return {
+        "symbol": _flat(bad_symbol),
+        "price": _flat(bad_price),
+        "high_below_low": _flat(pc.fill_null(pc.less(bars["high"], bars["low"]), False)),
+        "volume": _flat(pc.invert(pc.fill_null(sound_volume, False))),
+        "vwap": _flat(pc.invert(pc.fill_null(sound_vwap, True))),
+        "transactions": _flat(pc.fill_null(pc.less(bars["transactions"], 0), False)),
+    }
+
+
+def split_by_rules(bars: pa.Table) -> tuple[pa.Table, dict[int, str]]:
+    """Return the rows that keep every rule, sorted by symbol, and for each other row its index and the rule it breaks.
+
+    Besides `broken_rules`: of two or more rows of one symbol that differ, all break `duplicate`; equal ones count once.
+    """
+    broken: dict[int, str] = {}
+    for rule, mask in broken_rules(bars).items():
+        if pc.any(mask).as_py():
+            for index in pc.indices_nonzero(mask).to_pylist():
+                broken.setdefault(index, rule)
+    keep = [index for index in range(bars.num_rows) if index not in broken] if broken else None
+    symbols = bars["symbol"].to_pylist()
+    if len(set(symbols)) < len(symbols):
+        keep = _without_duplicates(bars, symbols, broken)
+    good = bars if keep is None else bars.take(pa.array(keep, pa.int64()))
+    return good.sort_by("symbol").combine_chunks(), broken
+
+
+def _without_duplicates(bars: pa.Table, symbols: list[str], broken: dict[int, str]) -> list[int]:
+    """Return the indices to keep; of symbols with several different rows, all are added to `broken`."""
+    of_symbol: dict[str, list[int]] = {}
+    for index, symbol in enumerate(symbols):
+        of_symbol.setdefault(symbol, []).append(index)
+    keep: list[int] = []
+    for indices in of_symbol.values():
+        sound = [index for index in indices if index not in broken]
+        if len(indices) == 1:
+            keep += sound
+            continue
+        rows = {repr(bars.slice(index, 1).to_pylist()) for index in indices}
+        if len(rows) == 1:
+            keep += sound[:1]
+        else:
+            broken.update(dict.fromkeys(sound, "duplicate"))
+    return keep
+
+
+def same_values(left: pa.Table, right: pa.Table) -> pa.BooleanArray:
+    """Compare two tables row by row over the values of a bar; two nulls are equal, a null and a value are not."""
+    equal: Any = None
+    for name in VALUE_NAMES:
+        a, b = left[name], right[name]
+        both_null = pc.and_(pc.is_null(a), pc.is_null(b))
+        column = pc.or_(pc.fill_null(pc.equal(a, b), False), both_null)
+        equal = column if equal is None else pc.and_(equal, column)
+    return _flat(equal)
+
+
+def stamp(bars: pa.Table, instant: datetime) -> pa.Table:
+    """Add `ingested_at`, the same for all rows, to a table with the `ANSWER_SCHEMA` columns."""
+    stamps = pa.repeat(pa.scalar(instant, UTC_MICROSECONDS), bars.num_rows)
+    return bars.append_column(DAILY_SCHEMA.field("ingested_at"), stamps)
+
+
+def changed_rows(known: pa.Table, answer: pa.Table, instant: datetime) -> tuple[pa.Table, int]:
+    """Return the rows of a later answer for one session that are new or differ from what is known, and how many differ.
+
+    `known` has the `DAILY_SCHEMA` columns, `answer` those of `ANSWER_SCHEMA`; symbols are unique in each. A row with
+    the known values is left out: its `ingested_at` stays. A changed row gets `instant`, or one microsecond after the known
+    `ingested_at` where that is later (a clock that went back or stands still must not hide a restatement).
+    """
+    where = pc.index_in(answer["symbol"], value_set=known["symbol"].combine_chunks())
+    is_known = _flat(pc.is_valid(where))
+    fresh = stamp(answer.filter(pc.invert(is_known)), instant)
+    again = answer.filter(is_known)
+    before = known.take(_flat(where).filter(is_known))
+    differs = pc.invert(same_values(again, before))
+    restated, before = again.filter(differs), before.filter(differs)
+    one_later = pc.add(pc.cast(before["ingested_at"], pa.int64()), 1)
+    at = pa.scalar(instant, UTC_MICROSECONDS).cast(pa.int64())
+    stamps = pc.cast(pc.max_element_wise(one_later, at), UTC_MICROSECONDS)
+    restated = restated.append_column(DAILY_SCHEMA.field("ingested_at"), stamps)
+    return pa.concat_tables([fresh, restated]).sort_by("symbol").combine_chunks(), restated.num_rows
+
+
+def overlay(known: pa.Table, changed: pa.Table) -> pa.Table:
+    """Return the bars of one session after a change: `changed` replaces or joins the rows of `known`. Sorted by symbol."""
+    if known.num_rows == 0 or changed.num_rows == 0:
+        return changed if known.num_rows == 0 else known
+    kept = known.filter(pc.invert(pc.is_in(known["symbol"], value_set=changed["symbol"].combine_chunks())))
+    return pa.concat_tables([kept, changed]).sort_by("symbol").combine_chunks()
+
+
+def merge_history(tables: list[pa.Table]) -> pa.Table:
+    """Merge tables of one symbol's daily bars into one row a session, ascending.
+
+    Of several rows for one session the one with the last `ingested_at` wins; should two share it, the values decide, so
+    that the result does not depend on the order of the tables.
+    """
+    tables = [table for table in tables if table.num_rows]
+    if not tables:
+        return DAILY_SCHEMA.empty_table()
+    if _follow_each_other(tables):
+        return pa.concat_tables(tables).combine_chunks()
+    rows = pa.concat_tables(tables)
+    order = [("date", "ascending"), ("ingested_at", "ascending"), *((name, "ascending") for name in VALUE_NAMES)]
+    rows = rows.take(pc.sort_indices(rows, sort_keys=order)).combine_chunks()
+    dates = rows["date"].combine_chunks()
+    last_of_date = pc.not_equal(dates[:-1], dates[1:])
+    keep = pa.concat_arrays([_flat(last_of_date), pa.array([True])])
+    return rows.filter(keep).combine_chunks()
+
+
+def _follow_each_other(tables: list[pa.Table]) -> bool:
+    """Say whether each table is one row or sound history (one row a session, ascending) and begins after the one before."""
+    last: date | None = None
+    for position, table in enumerate(tables):
+        if position and table.num_rows > 1:
+            return False
+        first = table["date"][0].as_py()
+        if last is not None and first <= last:
+            return False
+        last = table["date"][-1].as_py()
+    return True
+
+
+def is_history(bars: pa.Table) -> bool:
+    """Say whether bars of one symbol are strictly ascending by session: one row each."""
+    dates = bars["date"].combine_chunks()
+    return bars.num_rows < 2 or bool(pc.all(pc.less(dates[:-1], dates[1:])).as_py())
+
+
+def _flat(values: pa.Array | pa.ChunkedArray) -> pa.Array:
+    if isinstance(values, pa.ChunkedArray):
+        return values.combine_chunks() if values.num_chunks != 1 else values.chunk(0)
+    return values

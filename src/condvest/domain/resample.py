@@ -1,0 +1,233 @@
+"""The resampling kernel: daily bars of many symbols to period bars of N sessions, on contiguous numpy arrays.
+
+A group is `floor(ordinal / N)` of the session ordinal: fixed for all symbols and all time. Nothing here reads or writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from condvest.domain.actions import EPOCH, Split
+from condvest.domain.calendar import Calendar
+from condvest.errors import DataError
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int32]
+
+PERIOD_SCHEMA: Final = pa.schema(
+    [
+        ("symbol", pa.string()),
+        ("date", pa.date32()),
+        ("end_date", pa.date32()),
+        ("open", pa.float64()),
+        ("high", pa.float64()),
+        ("low", pa.float64()),
+        ("close", pa.float64()),
+        ("volume", pa.float64()),
+        ("vwap", pa.float64()),
+        ("transactions", pa.int64()),
+        ("n_sessions", pa.int32()),
+        ("complete", pa.bool_()),
+    ]
+)
+
+#: One period bar in memory and in the spool: `symbol` is an index into names, `date` and `end_date` are days since 1970-01-01.
+PERIOD_DTYPE: Final = np.dtype(
+    [
+        ("symbol", "<i4"),
+        ("date", "<i4"),
+        ("end_date", "<i4"),
+        ("n_sessions", "<i4"),
+        ("open", "<f8"),
+        ("high", "<f8"),
+        ("low", "<f8"),
+        ("close", "<f8"),
+        ("volume", "<f8"),
+        ("vwap", "<f8"),
+        ("transactions", "<f8"),
+    ]
+)
+_NO_SESSION: Final = np.iinfo(np.int32).min
+
+
+class SessionTable:
+    """A calendar as arrays, for whole columns at once: day since 1970-01-01 <-> session ordinal."""
+
+    def __init__(self, calendar: Calendar) -> None:
+        """Build the arrays; about 20,000 sessions."""
+        sessions = calendar.sessions(calendar.first, calendar.last)
+        self.days: Ints = np.array([(session - EPOCH).days for session in sessions], np.int32)
+        self.first_ordinal: int = calendar.ordinal(sessions[0])
+        self._first_day = int(self.days[0])
+        self._ordinals = np.full(int(self.days[-1]) - self._first_day + 1, _NO_SESSION, np.int32)
+        self._ordinals[self.days - self._first_day] = np.arange(len(sessions), dtype=np.int32) + self.first_ordinal
+
+    def ordinals(self, days: Ints) -> Ints:
+        """Return the ordinals of days. DataError names the first day that is no session."""
+        index = days.astype(np.int64) - self._first_day
+        inside = (index >= 0) & (index < len(self._ordinals))
+        found = self._ordinals[np.where(inside, index, 0)]
+        wrong = ~inside | (found == _NO_SESSION)
+        if wrong.any():
+            day = np.datetime64(int(days[np.flatnonzero(wrong)[0]]), "D")
+            raise DataError(f"{day}: a daily bar on a day without a session; run `condvest verify` to find it")
+        return found
+
+    def ordinal_on_or_after(self, day: date) -> int:
+        """Return the ordinal of the first session on or after a day."""
+        return int(np.searchsorted(self.days, (day - EPOCH).days)) + self.first_ordinal
+
+    def day_at(self, ordinals: Ints) -> Ints:
+        """Return the days of ordinals; those outside the table get its first or last day."""
+        return self.days[np.clip(ordinals - self.first_ordinal, 0, len(self.days) - 1)]
+
+
+@dataclass(frozen=True, slots=True)
+class DailyBlock:
+    """Daily bars of several symbols: contiguous arrays, ordered by symbol code, then session.
+
+    `codes` index a list of names that the caller keeps. Prices are raw, in USD; `vwap` and `transactions` are NaN where null.
+    """
+
+    codes: Ints
+    ordinals: Ints
+    open: Floats
+    high: Floats
+    low: Floats
+    close: Floats
+    volume: Floats
+    vwap: Floats
+    transactions: Floats
+
+    def __len__(self) -> int:
+        """Return the count of bars."""
+        return len(self.codes)
+
+
+def daily_block(bars: pa.Table, codes: Ints, table: SessionTable) -> DailyBlock:
+    """Turn a table with the daily columns, ordered by symbol and session, into a block; `codes` has a row's symbol code."""
+    return DailyBlock(
+        codes,
+        table.ordinals(day_numbers(bars["date"])),
+        *(floats(bars[name]) for name in ("open", "high", "low", "close", "volume", "vwap", "transactions")),
+    )
+
+
+def floats(column: pa.ChunkedArray) -> Floats:
+    """Return a numeric column as contiguous float64, null as NaN."""
+    values = column.cast(pa.float64()).to_numpy()
+    return np.ascontiguousarray(values, dtype=np.float64)
+
+
+def day_numbers(column: pa.ChunkedArray) -> Ints:
+    """Return a date column as days since 1970-01-01."""
+    return np.ascontiguousarray(column.cast(pa.int32()).to_numpy(), dtype=np.int32)
+
+
+def resample(
+    block: DailyBlock,
+    sessions: int,
+    table: SessionTable,
+    splits: Sequence[tuple[int, Split]] = (),
+    *,
+    origin: Ints | None = None,
+) -> npt.NDArray[Any]:
+    """Return the period bars of a block, ordered as it is, as an array of `PERIOD_DTYPE`.
+
+    `splits` are (symbol code, split) in ascending order of code and date; one that executes inside a group is applied to the
+    group's sessions before it: prices times from/to, volume the other way. `origin`: an ordinal for each row from which
+    groups are counted in place of 0. The period's vwap is sum(vwap * volume) / sum(volume); null where a session that traded
+    has none. transactions: the sum; null where one is null. `date` and `end_date` are the group's scheduled bounds.
+    """
+    if len(block) == 0:
+        return np.empty(0, PERIOD_DTYPE)
+    relative = block.ordinals if origin is None else block.ordinals - origin
+    groups = relative // np.int32(sessions)
+    changes = (groups[1:] != groups[:-1]) | (block.codes[1:] != block.codes[:-1])
+    starts = np.concatenate(([0], np.flatnonzero(changes) + 1))
+    ends = np.concatenate((starts[1:], [len(block)])) - 1
+    first = groups[starts] * np.int32(sessions) + (0 if origin is None else origin[starts])
+    price, volume = _basis(block, sessions, table, splits, origin)
+    out = np.empty(len(starts), PERIOD_DTYPE)
+    out["symbol"] = block.codes[starts]
+    out["date"] = table.day_at(first)
+    out["end_date"] = table.day_at(first + np.int32(sessions - 1))
+    out["n_sessions"] = ends - starts + 1
+    out["open"] = (block.open if price is None else block.open * price)[starts]
+    out["high"] = np.maximum.reduceat(block.high if price is None else block.high * price, starts)
+    out["low"] = np.minimum.reduceat(block.low if price is None else block.low * price, starts)
+    out["close"] = (block.close if price is None else block.close * price)[ends]
+    out["volume"] = np.add.reduceat(block.volume if volume is None else block.volume * volume, starts)
+    # vwap * volume is money: the same on every basis.
+    money = np.add.reduceat(np.where(block.volume == 0.0, 0.0, block.vwap * block.volume), starts)
+    with np.errstate(invalid="ignore"):
+        out["vwap"] = np.where(out["volume"] == 0.0, np.nan, money / np.where(out["volume"] == 0.0, 1.0, out["volume"]))
+    out["transactions"] = np.add.reduceat(block.transactions, starts)
+    return out
+
+
+def _basis(
+    block: DailyBlock, sessions: int, table: SessionTable, splits: Sequence[tuple[int, Split]], origin: Ints | None
+) -> tuple[Floats | None, Floats | None]:
+    """Return the factors for prices and volumes of each row, (None, None) where no split executes inside a group."""
+    if not splits:
+        return None, None
+    price, volume = np.ones(len(block)), np.ones(len(block))
+    # One ascending number a row: its symbol in the high half, its ordinal in the low half.
+    keys = (block.codes.astype(np.int64) << 32) + (block.ordinals.astype(np.int64) + 2**31)
+    codes = np.array([code for code, _ in splits], np.int64)
+    at = np.array([table.ordinal_on_or_after(split.execution_date) for _, split in splits], np.int64)
+    base = np.zeros(len(splits), np.int64)
+    if origin is not None:
+        rows = np.clip(np.searchsorted(block.codes, codes), 0, len(block) - 1)
+        base = origin[rows].astype(np.int64)
+    begin = (at - base) // sessions * sessions + base
+    first = np.searchsorted(keys, (codes << 32) + (begin + 2**31))
+    stop = np.searchsorted(keys, (codes << 32) + (at + 2**31))
+    for index in np.flatnonzero(stop > first).tolist():
+        split = splits[index][1]
+        before = slice(first[index], stop[index])
+        price[before] *= split.price_factor
+        volume[before] *= split.split_to / split.split_from
+    return price, volume
+
+
+def period_table(bars: npt.NDArray[Any], names: Sequence[str], reach_day: int) -> pa.Table:
+    """Return period bars as a table with `PERIOD_SCHEMA`; complete where `end_date` is not after `reach_day`.
+
+    `names` are in ascending order, `bars` ordered by symbol and date: the bytes of a file made of the table depend on the
+    bars alone. `reach_day` (days since 1970-01-01) is the last session of the consolidated lake.
+    """
+    used, local = np.unique(bars["symbol"], return_inverse=True)
+    symbols = pa.DictionaryArray.from_arrays(
+        pa.array(local.astype(np.int32), pa.int32()), pa.array([names[code] for code in used], pa.string())
+    )
+    columns: dict[str, pa.Array] = {
+        "symbol": symbols,
+        "date": pa.array(np.ascontiguousarray(bars["date"])).cast(pa.date32()),
+        "end_date": pa.array(np.ascontiguousarray(bars["end_date"])).cast(pa.date32()),
+    }
+    for name in ("open", "high", "low", "close", "volume", "vwap"):
+        columns[name] = pa.array(np.ascontiguousarray(bars[name]), from_pandas=True)  # NaN becomes null
+    columns["transactions"] = pa.array(np.ascontiguousarray(bars["transactions"]), from_pandas=True).cast(pa.int64())
+    columns["n_sessions"] = pa.array(np.ascontiguousarray(bars["n_sessions"]))
+    columns["complete"] = pa.array(bars["end_date"] <= reach_day)
+    return pa.table(columns)
+
+
+def period_rows(table: pa.Table, codes: Ints) -> npt.NDArray[Any]:
+    """Return a table with `PERIOD_SCHEMA` as an array of `PERIOD_DTYPE`: the inverse of `period_table`, but for `complete`."""
+    out = np.empty(table.num_rows, PERIOD_DTYPE)
+    out["symbol"] = codes
+    out["date"], out["end_date"] = day_numbers(table["date"]), day_numbers(table["end_date"])
+    out["n_sessions"] = table["n_sessions"].to_numpy()
+    for name in ("open", "high", "low", "close", "volume", "vwap", "transactions"):
+        out[name] = floats(table[name])
+    return out

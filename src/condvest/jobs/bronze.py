@@ -1,0 +1,116 @@
+"""Bronze as it lies there: which files each symbol has, and what stands in them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import date
+from itertools import islice
+from typing import Final, TypeVar
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from condvest.domain.bars import DAILY_SCHEMA, is_history
+from condvest.errors import DataError
+from condvest.storage import layout
+from condvest.storage.parquet import decode
+from condvest.storage.store import Store, Stored
+
+T = TypeVar("T")
+
+#: Symbols handled at a time: memory grows with it, not with the market.
+BLOCK_SYMBOLS: Final = 256
+#: Up to so many symbols their folders are listed one by one, beyond it the whole layer is listed.
+_LIST_EACH: Final = 50
+
+
+@dataclass(frozen=True, slots=True)
+class DailyFile:
+    """One `date=` file, as a listing shows it."""
+
+    session: date
+    key: str
+    etag: str
+
+
+@dataclass(frozen=True, slots=True)
+class SymbolFiles:
+    """The files of one symbol: the ETag of its `data.parquet` (None: there is none) and its `date=` files, ascending."""
+
+    symbol: str
+    data_etag: str | None
+    daily: tuple[DailyFile, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ReadFile:
+    """One file read: its bars, or why it cannot be used, or neither where it is gone."""
+
+    key: str
+    etag: str | None
+    bars: pa.Table | None
+    error: str | None
+    data: bytes | None = None
+
+
+def blocks(items: Iterable[T], size: int = BLOCK_SYMBOLS) -> Iterator[list[T]]:
+    """Yield the items in lists of at most `size`."""
+    source = iter(items)
+    while block := list(islice(source, size)):
+        yield block
+
+
+def list_bronze(store: Store, symbols: Collection[str] | None = None) -> Iterator[SymbolFiles]:
+    """Yield the files of each symbol that has any, in the order of the keys; `symbols` limits it. Foreign files are left out."""
+    if symbols is not None and len(symbols) <= _LIST_EACH:
+        for symbol in sorted(set(symbols)):
+            yield from _grouped(store, layout.symbol_prefix(symbol))
+        return
+    for files in _grouped(store, layout.BRONZE):
+        if symbols is None or files.symbol in symbols:
+            yield files
+
+
+def _grouped(store: Store, prefix: str) -> Iterator[SymbolFiles]:
+    symbol, etag, daily = "", None, list[DailyFile]()
+    for info in store.list(prefix):
+        found = layout.parse_bronze_key(info.key)
+        if found is None:
+            continue
+        if found.symbol != symbol:
+            if symbol:
+                yield SymbolFiles(symbol, etag, tuple(daily))
+            symbol, etag, daily = found.symbol, None, []
+        if found.session is None:
+            etag = info.etag
+        else:
+            daily.append(DailyFile(found.session, info.key, info.etag))
+    if symbol:
+        yield SymbolFiles(symbol, etag, tuple(daily))
+
+
+def read_file(key: str, stored: Stored | None) -> ReadFile:
+    """Decode one bronze file and hold it against its key: schema, symbol, sessions ascending, one row in a `date=` file."""
+    if stored is None:
+        return ReadFile(key, None, None, None)
+    try:
+        bars = decode(stored.data, DAILY_SCHEMA, key)
+        _check(key, bars)
+    except DataError as error:
+        return ReadFile(key, stored.etag, None, str(error), stored.data)
+    return ReadFile(key, stored.etag, bars, None)
+
+
+def _check(key: str, bars: pa.Table) -> None:
+    found = layout.parse_bronze_key(key)
+    if found is None or bars.num_rows == 0:
+        raise DataError(f"{key}: holds no bars; delete it and run `condvest consolidate --force-full`")
+    if not pc.all(pc.fill_null(pc.equal(bars["symbol"], found.symbol), False)).as_py():
+        raise DataError(f"{key}: holds rows of another symbol than {found.symbol}; restore it from a copy")
+    if any(bars[name].null_count for name in ("date", "open", "high", "low", "close", "volume", "ingested_at")):
+        raise DataError(f"{key}: a column that is never null holds nulls; restore it from a copy")
+    if found.session is not None and bars["date"].to_pylist() != [found.session]:
+        raise DataError(f"{key}: must hold the one bar of {found.session}; delete it and fetch that session again")
+    if not is_history(bars):
+        raise DataError(f"{key}: sessions are not strictly ascending; restore it from a copy")

@@ -1,0 +1,301 @@
+"""Fetch bars: ask for whole sessions, land the answers, write bronze, then the ledger; resumable at every point."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Final
+
+import pyarrow as pa
+
+from condvest.domain.answers import SessionAnswer, SessionRefusal, SessionSource
+from condvest.domain.bars import DAILY_SCHEMA, changed_rows, overlay
+from condvest.domain.calendar import Calendar
+from condvest.domain.ledger import LedgerRow, UsualRows, due
+from condvest.jobs.backfill import merge_landed
+from condvest.jobs.progress import Progress, silent
+from condvest.jobs.write_bars import count_not_in, quarantine, wanted_rejects, write_bars
+from condvest.log import event, warn
+from condvest.storage import layout
+from condvest.storage.landing import LandingIndex, fold, next_instant, only, pack, read_index, receipt
+from condvest.storage.store import Store
+
+if TYPE_CHECKING:
+    from condvest.state import State
+
+#: More sessions than this are a backfill: they land first, then go straight into `data.parquet`, without `date=` files.
+BULK_SESSIONS: Final = 20
+#: Answers that a backfill gathers before it writes them at once.
+_LANDED_AT_A_TIME: Final = 64
+#: An answer with fewer than half of the usual rows is short; markets of fewer rows are too small to tell.
+_LEAST_USUAL: Final = 8
+_DONE: Final = ("provisional", "final")
+
+
+@dataclass(slots=True)
+class FetchReport:
+    """What a fetch did. Sessions by outcome; `left` names what the next run has to do, with the reason."""
+
+    asked: int = 0
+    changed: int = 0
+    resumed: int = 0
+    landed: int = 0
+    rows: int = 0
+    quarantined: int = 0
+    restated: int = 0
+    withdrawn: int = 0
+    provisional: list[date] = field(default_factory=list)
+    final: list[date] = field(default_factory=list)
+    not_entitled: list[date] = field(default_factory=list)
+    pending: dict[date, str] = field(default_factory=dict)
+    unmerged: list[str] = field(default_factory=list)
+
+    @property
+    def left(self) -> list[str]:
+        """What is left: sessions still pending, and files that could not be merged."""
+        return [f"{session}: {reason}" for session, reason in sorted(self.pending.items())] + self.unmerged
+
+    @property
+    def nothing_new(self) -> bool:
+        """Whether the lake is as it was."""
+        return not (self.rows or self.landed or self.changed)
+
+
+@dataclass(frozen=True, slots=True)
+class _Fetch:
+    """What every step of one fetch needs."""
+
+    store: Store
+    state: State
+    source: SessionSource
+    calendar: Calendar
+    now: datetime
+    universe: frozenset[str] | None
+    accept_short: bool
+    index: LandingIndex
+    before: Mapping[date, LedgerRow]
+    ledger: dict[date, LedgerRow]
+    usual: UsualRows
+    report: FetchReport
+
+
+def fetch_bars(
+    store: Store,
+    source: SessionSource,
+    state: State,
+    *,
+    calendar: Calendar,
+    now: datetime,
+    sessions: Sequence[date] | None = None,
+    universe: frozenset[str] | None = None,
+    accept_short: bool = False,
+    progress: Progress = silent,
+) -> FetchReport:
+    """Fetch sessions, or with None every one that the ledger has as due at `now`. Idempotent; may be killed anywhere.
+
+    An answer lands first, then its bars, then the ledger and the watermarks in one transaction. A session whose answer landed
+    in a run that was killed is completed from landing without asking again. More than 20 sessions are a backfill. A
+    session is final when its answer came from 11:00 New York time of the next day on. A session fails alone: it stays
+    pending with the reason. `universe` limits the bars that go to bronze, never what lands.
+
+    Raises:
+        ConfigError: the key is refused; nothing more is asked. TransientError, DataError: the store or the state failed.
+    """
+    if sessions is None:
+        sessions = due(state.sessions(), calendar, now)
+    report = FetchReport()
+    if not sessions:
+        return report
+    state.expect(sessions, now=now)
+    ledger = {row.session_date: row for row in state.sessions()}
+    index = read_index(store, sessions)
+    fetch = _Fetch(
+        store,
+        state,
+        source,
+        calendar,
+        now,
+        universe,
+        accept_short,
+        index,
+        dict(ledger),
+        ledger,
+        UsualRows(list(ledger.values())),
+        report,
+    )
+    resumable = [session for session in sessions if _is_landed(fetch, session)]
+    ask = [session for session in sessions if session not in set(resumable)]
+    report.asked, report.resumed = len(ask), len(resumable)
+    event("fetch_planned", sessions=len(sessions), to_ask=len(ask), landed_already=len(resumable))
+    if len(sessions) > BULK_SESSIONS:
+        _backfill(fetch, sessions, ask, progress)
+    else:
+        for done, folded in enumerate(fold(store, resumable, index, universe), 1):
+            _complete(fetch, folded.session, folded.bars, folded.restated)
+            progress("complete landed sessions", done, len(resumable))
+        for done, outcome in enumerate(source.fetch_sessions(ask), 1):
+            _daily(fetch, outcome)
+            progress("fetch sessions", done, len(ask))
+    return report
+
+
+def _is_landed(fetch: _Fetch, session: date) -> bool:
+    """Say whether the landed answer serves: the session is not done, and asking again would not make it final."""
+    seen = fetch.index.seen_through(session)
+    if seen is None or fetch.ledger[session].state in _DONE:
+        return False
+    due_at = fetch.calendar.final_due(session)
+    return seen >= due_at or fetch.now < due_at
+
+
+def _backfill(fetch: _Fetch, sessions: Sequence[date], ask: Sequence[date], progress: Progress) -> None:
+    """Land what is asked for, then merge all that landed straight into `data.parquet`, then record it in one transaction."""
+    waiting: list[tuple[str, bytes]] = []
+    for done, outcome in enumerate(fetch.source.fetch_sessions(ask), 1):
+        answer = _accepted(fetch, outcome)
+        if answer is not None:
+            waiting += _landing(fetch, answer)[1]
+        if len(waiting) >= _LANDED_AT_A_TIME or done == len(ask):
+            fetch.store.put_many(waiting)
+            waiting = []
+        progress("land sessions", done, len(ask))
+    fetch = replace(fetch, index=read_index(fetch.store, sessions))
+    merged = merge_landed(fetch.store, sessions, fetch.index, universe=fetch.universe, progress=progress)
+    fetch.report.unmerged += merged.left
+    if merged.left:
+        return
+    rows = [_row(fetch, session, found.rows, found.restated) for session, found in merged.sessions.items()]
+    fetch.state.record(rows, watermarks=merged.last_sessions, reason="backfill", now=fetch.now)
+    for row in rows:
+        _note(fetch, row)
+
+
+def _daily(fetch: _Fetch, outcome: SessionAnswer | SessionRefusal) -> None:
+    answer = _accepted(fetch, outcome)
+    if answer is None:
+        return
+    session, last = answer.session, fetch.index.last(answer.session)
+    before = (
+        next(fold(fetch.store, [session], fetch.index, fetch.universe)).bars if last else DAILY_SCHEMA.empty_table()
+    )
+    bars = only(answer.parsed.bars, fetch.universe)
+    at, objects = _landing(fetch, answer)
+    fetch.store.put_many(objects)
+    changed, restated = changed_rows(before, bars, at)
+    withdrawn = count_not_in(before, bars) if last is None or at > last.instant else 0
+    if withdrawn:
+        warn("bars_withdrawn", session=session, bars=withdrawn, kept="the last value that the provider gave")
+    is_done = fetch.ledger[session].state in _DONE
+    after = overlay(before, changed)
+    _complete(fetch, session, changed if is_done else after, restated, withdrawn=withdrawn, total=after.num_rows)
+
+
+def _accepted(fetch: _Fetch, outcome: SessionAnswer | SessionRefusal) -> SessionAnswer | None:
+    """Return the answer when it can be taken; else record why not. A session that is done stays as it is."""
+    if isinstance(outcome, SessionAnswer):
+        short = _short(fetch, outcome)
+        if short is None:
+            return outcome
+        outcome = SessionRefusal(outcome.session, "pending", short)
+    warn("session_refused", session=outcome.session, state=outcome.state, reason=outcome.reason)
+    row = fetch.ledger[outcome.session]
+    if outcome.state == "not_entitled":
+        fetch.report.not_entitled.append(outcome.session)
+    else:
+        fetch.report.pending[outcome.session] = outcome.reason
+    if row.state not in _DONE:
+        fetch.ledger[outcome.session] = refused = replace(row, state=outcome.state, reason=outcome.reason)
+        fetch.state.record([refused], watermarks={}, reason="fetch", now=fetch.now)
+    return None
+
+
+def _short(fetch: _Fetch, answer: SessionAnswer) -> str | None:
+    usual = fetch.usual.around(answer.session)
+    if fetch.accept_short or usual is None or usual < _LEAST_USUAL or answer.parsed.total * 2 >= usual:
+        return None
+    return (
+        f"short answer: {answer.parsed.total} rows, usual are {usual}; it is asked for again by the next fetch; if it is right,"
+        f" take it with `condvest fetch bars --date {answer.session} --accept-short`"
+    )
+
+
+def _landing(fetch: _Fetch, answer: SessionAnswer) -> tuple[datetime, list[tuple[str, bytes]]]:
+    """Return when an answer's values were first seen by the lake, and the objects to land: none where nothing is new."""
+    objects: list[tuple[str, bytes]] = []
+    session, parsed = answer.session, answer.parsed
+    last = fetch.index.last(session)
+    if last is None or last.digest != parsed.digest or last.kind != fetch.source.kind:
+        at = next_instant(fetch.now, last)
+        objects.append((layout.landing_key(fetch.source.kind, session, at, parsed.digest), pack(answer.body)))
+        fetch.report.landed += 1
+        event("session_landed", session=session, rows=parsed.total)
+    else:
+        at = last.instant
+        seen = fetch.index.seen_through(session) or at
+        due_at = fetch.calendar.final_due(session)
+        if fetch.now >= due_at > seen:
+            objects.append((layout.confirmed_key(session, fetch.now, parsed.digest), receipt(last, fetch.now)))
+    rejects = wanted_rejects(parsed.rejects, fetch.universe)
+    if rejects and (last is None or last.instant != at or fetch.ledger[session].state not in _DONE):
+        objects.append(quarantine(session, parsed, rejects, at))
+    fetch.report.quarantined += len(rejects)
+    row = fetch.ledger[session]
+    fetch.ledger[session] = replace(
+        row,
+        source=fetch.source.kind,
+        answer_rows=parsed.total,
+        answer_digest=parsed.digest,
+        quarantined=len(rejects),
+        fetched_at=fetch.now,
+    )
+    fetch.usual.note(session, parsed.total)
+    return at, objects
+
+
+def _complete(
+    fetch: _Fetch, session: date, bars: pa.Table, restated: int, *, withdrawn: int = 0, total: int | None = None
+) -> None:
+    """Write the bars, then the ledger row and the watermarks in one transaction."""
+    left = write_bars(fetch.store, bars, now=fetch.now) if bars.num_rows else []
+    fetch.report.rows += bars.num_rows
+    fetch.report.unmerged += left
+    if left:
+        return
+    known = fetch.ledger[session]
+    row = _row(fetch, session, bars.num_rows if total is None else total, known.restated + restated)
+    row = replace(row, withdrawn=known.withdrawn + withdrawn)
+    fetch.state.record(
+        [row], watermarks=dict.fromkeys(bars["symbol"].to_pylist(), session), reason="fetch", now=fetch.now
+    )
+    fetch.report.restated += restated
+    fetch.report.withdrawn += withdrawn
+    _note(fetch, row)
+    event("session_done", session=session, state=row.state, rows=row.rows, restated=restated or None)
+
+
+def _row(fetch: _Fetch, session: date, rows: int, restated: int) -> LedgerRow:
+    """Return the ledger row of a session whose bars are in bronze."""
+    known = fetch.ledger[session]
+    seen = fetch.index.seen_through(session) or fetch.now
+    last = fetch.index.last(session)
+    if known.fetched_at is not None and known.fetched_at > seen:
+        seen = known.fetched_at
+    return replace(
+        known,
+        state="final" if seen >= fetch.calendar.final_due(session) else "provisional",
+        source=last.kind if last is not None else fetch.source.kind,
+        rows=rows,
+        answer_rows=known.answer_rows or rows,
+        answer_digest=last.digest if last is not None and known.answer_digest is None else known.answer_digest,
+        restated=restated,
+        fetched_at=seen,
+        reason=None,
+    )
+
+
+def _note(fetch: _Fetch, row: LedgerRow) -> None:
+    """Count a session that is done; one that only came again as it was is not new."""
+    report, before = fetch.report, fetch.before[row.session_date]
+    report.changed += (before.state, before.rows, before.restated) != (row.state, row.rows, row.restated)
+    (report.final if row.state == "final" else report.provisional).append(row.session_date)

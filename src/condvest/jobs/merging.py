@@ -1,0 +1,224 @@
+"""Merging rows into `data.parquet`: the one place that writes it, always on condition that nobody else did meanwhile."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import date
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from condvest.domain.bars import merge_history, same_values
+from condvest.errors import CommitConflict
+from condvest.jobs.bronze import DailyFile, ReadFile, SymbolFiles, blocks, list_bronze, read_file
+from condvest.log import event, warn
+from condvest.storage import layout
+from condvest.storage.manifest import KEPT_CHANGES, Change, Entry, file_mark
+from condvest.storage.parquet import encode_history
+from condvest.storage.store import IF_ABSENT, Store, When, if_match
+
+_ROUNDS: Final = 20
+_THREADS: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class MergeTask:
+    """What to merge into one symbol's `data.parquet`: which of its `date=` files, and rows that lie in none.
+
+    `rebuild`: a `data.parquet` that cannot be read is set aside in quarantine and built again from the rest.
+    """
+
+    files: SymbolFiles
+    read: tuple[DailyFile, ...]
+    extra: pa.Table | None = None
+    rebuild: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """One symbol after its merge: the committed rows (None where it failed), its manifest entry and the files read.
+
+    `added` and `changed` count sessions; `errors` say what could not be used and stays as it is.
+    """
+
+    symbol: str
+    bars: pa.Table | None
+    entry: Entry | None
+    daily: tuple[tuple[DailyFile, pa.Table], ...]
+    written: bool
+    added: int
+    changed: int
+    errors: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    task: MergeTask
+    when: When
+    before: pa.Table | None
+    daily: tuple[tuple[DailyFile, pa.Table], ...]
+    bars: pa.Table
+    body: bytes | None
+    added: int
+    changed: int
+    first_changed: date | None
+    errors: tuple[str, ...]
+
+
+def merge_symbols(store: Store, tasks: Iterable[MergeTask], manifest: Mapping[str, Entry]) -> Iterator[Merged]:
+    """Merge each task and yield what came of it, block by block, in no promised order. Idempotent.
+
+    A `data.parquet` that already holds the rows is not written. Where another writer was first, the symbol is listed and
+    merged again. Memory is bounded by a block of symbols.
+    """
+    with ThreadPoolExecutor(_THREADS, thread_name_prefix="condvest-merge") as pool:
+        for block in blocks(tasks):
+            todo = block
+            for _ in range(_ROUNDS):
+                done, todo = _round(store, todo, manifest, pool)
+                yield from done
+                if not todo:
+                    break
+                event("merge_again", symbols=len(todo), reason="another writer was first")
+                todo = [_again(store, task) for task in todo]
+            else:
+                symbols = ",".join(task.files.symbol for task in todo[:5])
+                raise CommitConflict(f"{symbols}: {_ROUNDS} other writers were first; run again when fewer jobs run")
+
+
+def _again(store: Store, task: MergeTask) -> MergeTask:
+    listed = next(list_bronze(store, [task.files.symbol]), SymbolFiles(task.files.symbol, None, ()))
+    return replace(task, files=listed, read=listed.daily)
+
+
+def _round(
+    store: Store, tasks: Sequence[MergeTask], manifest: Mapping[str, Entry], pool: ThreadPoolExecutor
+) -> tuple[list[Merged], list[MergeTask]]:
+    """Try each task once; return what is settled and which tasks must be planned again."""
+    done: list[Merged] = []
+    again: list[MergeTask] = []
+    plans: list[_Plan] = []
+    for task, outcome in zip(tasks, pool.map(_merge, tasks, list(_read(store, tasks))), strict=True):
+        if outcome is None:
+            again.append(task)
+        elif isinstance(outcome, ReadFile):
+            done.append(_unusable(task, outcome))
+        else:
+            plans.append(outcome)
+    _set_aside(store, plans)
+    writes = [plan for plan in plans if plan.body is not None]
+    results = store.put_many_if([(layout.data_key(p.task.files.symbol), p.body or b"", p.when) for p in writes])
+    etags = {result.key: result.etag for result in results}
+    for plan in plans:
+        etag = plan.when.etag if plan.body is None else etags[layout.data_key(plan.task.files.symbol)]
+        if etag is None:
+            again.append(plan.task)
+        else:
+            done.append(_committed(plan, etag, manifest.get(plan.task.files.symbol)))
+    return done, again
+
+
+def _read(store: Store, tasks: Sequence[MergeTask]) -> Iterator[list[ReadFile]]:
+    """Yield the files of each task: its `data.parquet` first where there is one, then its `date=` files."""
+    keys = [_keys(task) for task in tasks]
+    files = store.map((key for group in keys for key in group), read_file)
+    for group in keys:
+        yield [next(files) for _ in group]
+
+
+def _keys(task: MergeTask) -> list[str]:
+    data = [layout.data_key(task.files.symbol)] if task.files.data_etag is not None else []
+    return data + [file.key for file in task.read]
+
+
+def _merge(task: MergeTask, files: list[ReadFile]) -> _Plan | ReadFile | None:
+    """Return the plan; or the unusable `data.parquet`; or None when a file is gone since it was listed."""
+    if any(file.bars is None and file.error is None for file in files):
+        return None
+    data = files.pop(0) if task.files.data_etag is not None else None
+    if data is not None and data.error is not None and not task.rebuild:
+        return data
+    before = data.bars if data is not None else None
+    daily = tuple(
+        (replace(listed, etag=file.etag or ""), file.bars)
+        for listed, file in zip(task.read, files, strict=True)
+        if file.bars is not None
+    )
+    parts = [before, task.extra, *(bars for _, bars in daily)]
+    bars = merge_history([part for part in parts if part is not None])
+    when = if_match(data.etag or "") if data is not None else IF_ABSENT
+    errors = tuple(file.error for file in files if file.error is not None)
+    if bars.num_rows == 0:
+        return ReadFile(layout.data_key(task.files.symbol), None, None, "; ".join(errors) or "no rows")
+    added, changed, first_changed = _difference(before, bars)
+    same = before is not None and added == changed == 0
+    body = None if same else encode_history(bars)
+    return _Plan(task, when, before, daily, bars, body, added, changed, first_changed, errors)
+
+
+def _difference(before: pa.Table | None, after: pa.Table) -> tuple[int, int, date | None]:
+    """Return how many sessions are new, how many differ, and the first of both. No session ever goes."""
+    if before is None:
+        return after.num_rows, 0, after["date"][0].as_py()
+    where = pc.index_in(after["date"], value_set=before["date"].combine_chunks())
+    known = pc.is_valid(where)
+    kept, old = after.filter(known), before.take(where.filter(known))
+    same = pc.and_(same_values(kept, old), pc.equal(kept["ingested_at"], old["ingested_at"]))
+    changed = kept["date"].filter(pc.invert(same))
+    added = after["date"].filter(pc.invert(known))
+    days = [day for day in (pc.min(changed).as_py(), pc.min(added).as_py()) if day is not None]
+    return len(added), len(changed), min(days, default=None)
+
+
+def _set_aside(store: Store, plans: Sequence[_Plan]) -> None:
+    """Keep the bytes of each unreadable `data.parquet` that is about to be replaced."""
+    for plan in plans:
+        if plan.before is None and plan.when.etag is not None:
+            key = layout.data_key(plan.task.files.symbol)
+            stored = store.get(key)
+            aside = layout.quarantined_file_key(plan.task.files.symbol, hashlib.sha256(stored.data).hexdigest()[:16])
+            store.put(aside, stored.data)
+            warn("file_set_aside", key=key, kept_as=aside)
+
+
+def _unusable(task: MergeTask, file: ReadFile) -> Merged:
+    warn("file_unusable", key=file.key, error=file.error)
+    return Merged(task.files.symbol, None, None, (), False, 0, 0, (file.error or "",))
+
+
+def _committed(plan: _Plan, etag: str, known: Entry | None) -> Merged:
+    symbol = plan.task.files.symbol
+    if known is None or known.data_etag != plan.when.etag:
+        # What happened before the version read is not known: who was further behind takes all.
+        changes: tuple[Change, ...] = (Change(plan.when.etag, None),) if plan.when.etag else ()
+        merged: frozenset[int] = frozenset()
+    else:
+        changes, merged = known.changes, known.merged
+    if plan.body is not None:
+        changes = (*changes, Change(etag, plan.first_changed))[-KEPT_CHANGES:]
+    listed = {file_mark(file.session, file.etag) for file in plan.task.files.daily}
+    read = {file_mark(file.session, file.etag) for file, _ in plan.daily}
+    entry = Entry(
+        symbol=symbol,
+        last_consolidated_date=plan.bars["date"][-1].as_py(),
+        row_count=plan.bars.num_rows,
+        last_updated=pc.max(plan.bars["ingested_at"]).as_py(),
+        data_etag=etag,
+        merged=(merged & listed) | read,
+        changes=changes,
+    )
+    return Merged(symbol, plan.bars, entry, plan.daily, plan.body is not None, plan.added, plan.changed, plan.errors)
+
+
+def contains(bars: pa.Table, row: pa.Table) -> bool:
+    """Say whether a one-row table of a bar is, by content, in a symbol's bars: the same value, or a later one of that session."""
+    at = pc.index(bars["date"], row["date"][0]).as_py()
+    if at < 0:
+        return False
+    held = bars.slice(at, 1)
+    held_at, row_at = held["ingested_at"][0].as_py(), row["ingested_at"][0].as_py()
+    return bool(held_at > row_at or (held_at == row_at and same_values(held, row)[0].as_py()))

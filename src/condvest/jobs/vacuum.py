@@ -1,0 +1,177 @@
+"""Vacuum: remove `date=` files that are past retention and proven to be in the committed `data.parquet`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import Any, Final
+
+from condvest.domain.calendar import new_york_date
+from condvest.errors import CommitConflict, ConfigError, ObjectNotFound
+from condvest.jobs.bronze import ReadFile, SymbolFiles, blocks, list_bronze, read_file
+from condvest.jobs.merging import contains
+from condvest.jobs.progress import Progress, silent
+from condvest.log import event, warn
+from condvest.storage import layout
+from condvest.storage.store import IF_ABSENT, Store, When, if_match
+
+#: The shortest retention without force. Fetches merge what is older than 5 days before they acknowledge it, so a file that
+#: may be removed never holds the only copy of an acknowledged row.
+LEAST_RETENTION_DAYS: Final = 7
+_NAMED_KEYS: Final = 50
+_ATTEMPTS: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """One `date=` file whose rows are proven to be in `data.parquet`."""
+
+    symbol: str
+    session: date
+    key: str
+
+
+@dataclass(slots=True)
+class VacuumReport:
+    """What a vacuum removed, or with `dry_run` would remove; `kept` counts files past retention that are not proven."""
+
+    dry_run: bool
+    files_removed: int = 0
+    removed: list[str] = field(default_factory=list)
+    kept: int = 0
+    left: list[str] = field(default_factory=list)
+
+    @property
+    def nothing_new(self) -> bool:
+        """Whether nothing was removed."""
+        return self.dry_run or not self.files_removed
+
+
+def check_retention(retention_days: int, *, force: bool = False) -> None:
+    """Refuse a retention below 7 days unless forced, and a negative one always."""
+    if retention_days < 0:
+        raise ConfigError(f"retention {retention_days} days: must not be negative; the default is 30")
+    if retention_days < LEAST_RETENTION_DAYS and not force:
+        raise ConfigError(
+            f"retention {retention_days} days: must be {LEAST_RETENTION_DAYS} at least, since later fetches may still change"
+            " younger files; use `condvest vacuum --force` while no fetch runs, if that is what you mean"
+        )
+
+
+def is_expired(session: date, now: datetime, retention_days: int) -> bool:
+    """Say whether a session is more than `retention_days` days before the New York date of `now`."""
+    return (new_york_date(now) - session).days > retention_days
+
+
+def vacuum(
+    store: Store,
+    *,
+    now: datetime,
+    symbols: Collection[str] | None = None,
+    retention_days: int = 30,
+    dry_run: bool = False,
+    force: bool = False,
+    progress: Progress = silent,
+) -> VacuumReport:
+    """Remove the `date=` files older than `retention_days` whose rows are, by content, in the committed `data.parquet`.
+
+    Without a `data.parquet` nothing of a symbol goes. `dry_run` proves the same and removes nothing. Idempotent.
+    """
+    check_retention(retention_days, force=force)
+    report = VacuumReport(dry_run)
+    removals: list[Removal] = []
+    for done, block in enumerate(blocks(list_bronze(store, symbols)), 1):
+        removals += _proven(store, block, now, retention_days, report)
+        progress("vacuum", done, None)
+    report.removed = [removal.key for removal in removals]
+    report.files_removed = len(removals)
+    if not dry_run:
+        remove(store, removals, now=now, retention_days=retention_days, forced=force)
+    return report
+
+
+def _proven(
+    store: Store, block: Sequence[SymbolFiles], now: datetime, retention_days: int, report: VacuumReport
+) -> Iterator[Removal]:
+    plans = [
+        (files, [file for file in files.daily if is_expired(file.session, now, retention_days)]) for files in block
+    ]
+    report.kept += sum(len(expired) for files, expired in plans if files.data_etag is None)
+    plans = [(files, expired) for files, expired in plans if expired and files.data_etag is not None]
+    keys = [[layout.data_key(files.symbol), *(file.key for file in expired)] for files, expired in plans]
+    read = store.map((key for group in keys for key in group), read_file)
+    for files, expired in plans:
+        data = next(read)
+        for file in expired:
+            row = next(read)
+            if _is_in(data, row, report):
+                yield Removal(files.symbol, file.session, file.key)
+
+
+def _is_in(data: ReadFile, row: ReadFile, report: VacuumReport) -> bool:
+    for file in (data, row):
+        if file.error is not None and file.error not in report.left:
+            warn("file_unusable", key=file.key, error=file.error)
+            report.left.append(file.error)
+    if data.bars is not None and row.bars is not None and contains(data.bars, row.bars):
+        return True
+    report.kept += row.bars is not None
+    return False
+
+
+def remove(store: Store, removals: Sequence[Removal], *, now: datetime, retention_days: int, forced: bool) -> int:
+    """Record what goes and why in the cleanup manifest, then delete it. Nothing to remove writes nothing."""
+    if not removals:
+        return 0
+    _record(store, _entry(removals, now, retention_days, forced))
+    store.delete_many(removal.key for removal in removals)
+    event("date_files_removed", files=len(removals), retention_days=retention_days)
+    return len(removals)
+
+
+def _entry(removals: Sequence[Removal], now: datetime, retention_days: int, forced: bool) -> dict[str, Any]:
+    keys = sorted(removal.key for removal in removals)
+    sessions = Counter(removal.session.isoformat() for removal in removals)
+    return {
+        "at": now.isoformat(),
+        "why": "past retention, and each row found by content in the committed data.parquet",
+        "retention_days": retention_days,
+        "forced": forced,
+        "files": len(removals),
+        "sessions": dict(sorted(sessions.items())),
+        "keys_sha256": hashlib.sha256("\n".join(keys).encode()).hexdigest(),
+        "keys": keys[:_NAMED_KEYS],
+    }
+
+
+def _record(store: Store, entry: dict[str, Any]) -> None:
+    for _ in range(_ATTEMPTS):
+        runs, when = _runs(store)
+        body = json.dumps({"version": 1, "runs": [*runs, entry]}, indent=1).encode()
+        try:
+            store.put(layout.CLEANUP_MANIFEST, body, when=when)
+        except CommitConflict:
+            continue
+        return
+    raise CommitConflict(
+        f"{layout.CLEANUP_MANIFEST}: {_ATTEMPTS} other writers were first; nothing was removed; run again"
+    )
+
+
+def _runs(store: Store) -> tuple[list[Any], When]:
+    try:
+        stored = store.get(layout.CLEANUP_MANIFEST)
+    except ObjectNotFound:
+        return [], IF_ABSENT
+    try:
+        runs = json.loads(stored.data)["runs"]
+        if not isinstance(runs, list):
+            raise TypeError(type(runs).__name__)
+    except (ValueError, KeyError, TypeError) as error:
+        warn("cleanup_manifest_unreadable", error=error, remedy="a new one is begun; past removals are not needed")
+        return [], if_match(stored.etag)
+    return runs, if_match(stored.etag)

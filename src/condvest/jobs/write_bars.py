@@ -1,0 +1,102 @@
+"""Write the bars of a fetch to bronze so that none of them can get lost, and set aside the rows that break a rule."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from datetime import date, datetime
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from condvest.domain.answers import ParsedBars
+from condvest.domain.bars import UTC_MICROSECONDS, Reject
+from condvest.domain.calendar import new_york_date
+from condvest.jobs.bronze import SymbolFiles, list_bronze
+from condvest.jobs.merging import MergeTask, merge_symbols
+from condvest.log import warn
+from condvest.storage import layout
+from condvest.storage.manifest import Entry, read_manifest, update_manifest
+from condvest.storage.parquet import encode_row, encode_table
+from condvest.storage.recent import RecentWriter
+from condvest.storage.store import Store
+
+#: A vacuum never removes a `date=` file younger than 7 days. What is older than this is therefore merged into `data.parquet`
+#: before it is acknowledged: its `date=` file may be removed at any moment.
+_SAFE_DAYS: Final = 5
+
+
+def write_bars(store: Store, bars: pa.Table, *, now: datetime) -> list[str]:
+    """Write bars (`DAILY_SCHEMA`) as `date=` files; those of sessions more than 5 days ago into `data.parquet` as well.
+
+    When this returns without errors every row is durable. Returns what could not be merged. Idempotent.
+    """
+    store.put_many(_daily_files(bars))
+    today = new_york_date(now)
+    old = [(today - day).days > _SAFE_DAYS for day in bars["date"].to_pylist()]
+    return merge_bars(store, bars.filter(pa.array(old, pa.bool_()))) if any(old) else []
+
+
+def _daily_files(bars: pa.Table) -> Iterator[tuple[str, bytes]]:
+    symbols, days = bars["symbol"].to_pylist(), bars["date"].to_pylist()
+    for position, (symbol, day) in enumerate(zip(symbols, days, strict=True)):
+        yield layout.daily_key(symbol, day), encode_row(bars.slice(position, 1))
+
+
+def merge_bars(store: Store, bars: pa.Table) -> list[str]:
+    """Merge bars of any symbols and sessions straight into each symbol's `data.parquet`; return what could not be."""
+    bars = bars.sort_by([("symbol", "ascending"), ("date", "ascending")]).combine_chunks()
+    symbols = bars["symbol"].combine_chunks()
+    counts = symbols.value_counts()
+    parts, offset = [], 0
+    for symbol, count in zip(counts.field("values").to_pylist(), counts.field("counts").to_pylist(), strict=True):
+        parts.append((symbol, bars.slice(offset, count)))
+        offset += count
+    return merge_parts(store, parts, [symbol for symbol, _ in parts])
+
+
+def merge_parts(store: Store, parts: Iterable[tuple[str, pa.Table]], symbols: Collection[str]) -> list[str]:
+    """Merge each symbol's bars into its `data.parquet` and bring the manifest up to it; return what could not be merged."""
+    listed = {files.symbol: files for files in list_bronze(store, symbols)}
+    tasks = (MergeTask(listed.get(symbol, SymbolFiles(symbol, None, ())), (), bars) for symbol, bars in parts)
+    recent, entries, left = RecentWriter(store), list[Entry](), list[str]()
+    for merged in merge_symbols(store, tasks, read_manifest(store)):
+        left += merged.errors
+        if merged.entry is not None and merged.bars is not None:
+            entries.append(merged.entry)
+            recent.add(merged.bars, merged.entry.data_etag)
+    recent.write()
+    update_manifest(store, entries)
+    return left
+
+
+def quarantine(session: date, parsed: ParsedBars, rejects: Sequence[Reject], at: datetime) -> tuple[str, bytes]:
+    """Return the object that keeps the rows of one answer that break a rule, with the rule's name."""
+    warn("rows_quarantined", session=session, rows=len(rejects), rules=",".join(sorted({row.rule for row in rejects})))
+    return layout.quarantine_key(session, at, parsed.digest), encode_table(_table(rejects, at))
+
+
+def wanted_rejects(rejects: Sequence[Reject], universe: Collection[str] | None) -> list[Reject]:
+    """Return the rejected rows that concern a universe; one without a readable symbol concerns every one."""
+    return [row for row in rejects if universe is None or not row.symbol or row.symbol in universe]
+
+
+def _table(rejects: Sequence[Reject], at: datetime) -> pa.Table:
+    return pa.table(
+        {
+            "symbol": pa.array([row.symbol for row in rejects], pa.string()),
+            "date": pa.array([row.session for row in rejects], pa.date32()),
+            "rule": pa.array([row.rule for row in rejects], pa.string()),
+            "detail": pa.array([row.detail for row in rejects], pa.string()),
+            "raw": pa.array([row.raw for row in rejects], pa.string()),
+            "fetched_at": pa.array([at] * len(rejects), UTC_MICROSECONDS),
+        }
+    )
+
+
+def count_not_in(known: pa.Table, answer: pa.Table) -> int:
+    """Count the known symbols that an answer no longer holds."""
+    if known.num_rows == 0:
+        return 0
+    held = pc.is_in(known["symbol"], value_set=answer["symbol"].combine_chunks())
+    return known.num_rows - int(pc.sum(held, min_count=0).as_py())

@@ -1,0 +1,1 @@
+"""Where bars and metadata come from: the provider's REST API and its flat files."""

@@ -1,0 +1,133 @@
+"""One engine for SQLite and PostgreSQL: where a transaction begins, who waits for whom, and what an address may be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError
+
+from condvest.errors import ConfigError
+from condvest.state.failures import translated
+
+# Writers of one PostgreSQL database take turns under this key (the ASCII codes of the name, as a 64-bit number).
+_WRITERS = int.from_bytes(b"condvest")
+_WRITES = "condvest_writes"
+_SQLITE = "sqlite:///"
+_UNREADABLE = (
+    "the state database's address cannot be read: it is sqlite:///path or postgresql+psycopg://user:password@host/name;"
+    " percent-encode the special characters of the password"
+)
+
+
+class Database:
+    """An engine with its two kinds of transaction. Driver errors leave it as condvest's (see `failures`)."""
+
+    def __init__(self, url: str, *, lock_timeout_seconds: int) -> None:
+        """Make the engine and a SQLite file's folder; nothing is connected yet. Raises ConfigError on a bad address."""
+        self.url = parse_url(url)
+        self._engine = _make_engine(self.url, lock_timeout_seconds)
+        self._writer = self._engine.execution_options(**{_WRITES: True})
+        self._lock_timeout_seconds = lock_timeout_seconds
+
+    @property
+    def is_sqlite(self) -> bool:
+        """True on SQLite, False on PostgreSQL."""
+        return self.url.get_backend_name() == "sqlite"
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """Open a transaction that only reads. It never waits for a PostgreSQL writer."""
+        with translated(self.url), self._engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """Open the one writing transaction: all of it is committed at the end, or none of it when something is raised.
+
+        Writers take turns from their first statement on, so what one reads stands until it commits. Who waits longer
+        than the lock time-out gets a TransientError.
+        """
+        with translated(self.url), self._writer.begin() as connection:
+            if not self.is_sqlite:
+                connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{self._lock_timeout_seconds}s'")
+                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_WRITERS})")
+            yield connection
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._engine.dispose()
+
+
+def parse_url(text: str) -> URL:
+    """Read a database address: `sqlite:///path` or `postgresql+psycopg://user:password@host/name`.
+
+    A SQLite path is taken as it stands: a `%`, `?` or `#` in it is part of a name. In a PostgreSQL address special
+    characters are percent-encoded and options follow a `?`.
+
+    Raises:
+        ConfigError: anything else. The text is not repeated: it may hold a password.
+    """
+    if text.startswith(_SQLITE):
+        path = text.removeprefix(_SQLITE)
+        if path in ("", ":memory:"):
+            raise ConfigError("state database 'sqlite' has no file: the ledger outlives a run; write sqlite:///path")
+        return URL.create("sqlite", database=path)
+    try:
+        url = make_url(text)
+    except (ArgumentError, ValueError):
+        raise ConfigError(_UNREADABLE) from None
+    if url.drivername not in ("postgres", "postgresql", "postgresql+psycopg"):
+        raise ConfigError(f"state database {url.drivername!r}: it is sqlite or postgresql+psycopg; choose one of them")
+    if "@" in f"{url.host}{url.database}":  # the end of a password that is not encoded
+        raise ConfigError(_UNREADABLE)
+    return url.set(drivername="postgresql+psycopg")
+
+
+def _make_engine(url: URL, lock_timeout_seconds: int) -> Engine:
+    if url.get_backend_name() == "sqlite":
+        return _sqlite_engine(url, lock_timeout_seconds)
+    defaults = {"connect_timeout": "10", "application_name": "condvest"}
+    return create_engine(
+        url,
+        connect_args={name: value for name, value in defaults.items() if name not in url.query},
+        hide_parameters=True,
+        pool_pre_ping=True,
+    )
+
+
+def _sqlite_engine(url: URL, lock_timeout_seconds: int) -> Engine:
+    """No pool: between two calls the file is closed, so a lake folder can be copied or moved."""
+    folder = Path(url.database or "").parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"folder {folder} of the state database cannot be made ({error.strerror}); name one that you may write to"
+        ) from error
+    engine = create_engine(
+        url, poolclass=NullPool, connect_args={"timeout": lock_timeout_seconds}, hide_parameters=True
+    )
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    """Let SQLAlchemy begin transactions (the driver would begin late and commit before DDL), and make commits last.
+
+    The rollback journal (the default), not WAL: one file, which can be copied with the lake and may lie on a network
+    drive, where WAL breaks. EXTRA is FULL plus a sync of the folder once the journal is gone, so that a power cut
+    right after a commit does not undo it.
+    """
+    connection.isolation_level = None
+    connection.execute("PRAGMA synchronous = EXTRA")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    """A writer takes its lock first (else two that read before they write would block each other for good)."""
+    writes = connection.get_execution_options().get(_WRITES, False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

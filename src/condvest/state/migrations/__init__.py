@@ -1,0 +1,1 @@
+"""Alembic migrations: the one truth of what the tables are."""

@@ -1,0 +1,62 @@
+"""The record of runs: what was asked for, what came of it, what it cost."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from datetime import datetime
+
+from sqlalchemy import Connection, insert, select, update
+
+from condvest.domain.records import RunOutcome, RunRow, Traffic
+from condvest.errors import DataError
+from condvest.state.tables import batch_jobs
+
+_R = batch_jobs.c
+_TRAFFIC = tuple(field.name for field in dataclasses.fields(Traffic))
+_PLAIN = ("id", "job", "started_at", "finished_at", "outcome", "error")
+
+
+def start(connection: Connection, job: str, arguments: Mapping[str, object], *, now: datetime) -> int:
+    """Record that a run began, with outcome `running`, and return its number."""
+    values = {"job": job, "started_at": now, "outcome": "running", "arguments": _json(arguments), "counts": "{}"}
+    row = insert(batch_jobs).values(**values, **dataclasses.asdict(Traffic())).returning(_R.id)
+    number: int = connection.execute(row).scalar_one()
+    return number
+
+
+def finish(
+    connection: Connection,
+    run: int,
+    outcome: RunOutcome,
+    *,
+    counts: Mapping[str, object],
+    traffic: Traffic,
+    error: str | None,
+    now: datetime,
+) -> None:
+    """Record how a run ended. Raises DataError when there is no such run."""
+    values = {"outcome": outcome, "counts": _json(counts), "error": error, "finished_at": now}
+    written = connection.execute(update(batch_jobs).where(_R.id == run).values(**values, **dataclasses.asdict(traffic)))
+    if written.rowcount == 0:
+        raise DataError(f"run {run} is not in batch_jobs; only a run that was started can be finished; start it first")
+
+
+def recent(connection: Connection, limit: int) -> list[RunRow]:
+    """Return the last `limit` runs, the newest first."""
+    rows = connection.execute(select(batch_jobs).order_by(_R.id.desc()).limit(limit)).mappings()
+    return [
+        RunRow(
+            **{name: row[name] for name in _PLAIN},
+            arguments=json.loads(row["arguments"]),
+            counts=json.loads(row["counts"]),
+            traffic=Traffic(**{name: row[name] for name in _TRAFFIC}),
+        )
+        for row in rows
+    ]
+
+
+def _json(values: Mapping[str, object]) -> str:
+    """Values that JSON does not know (dates) go in as their text."""
+    return json.dumps(values, sort_keys=True, default=str, ensure_ascii=False)

@@ -1,0 +1,69 @@
+"""The resampler's checkpoints: a cache of what an interval of silver was built from. Lost or wrong, it is built anew."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from datetime import date
+from typing import Final
+
+from condvest.errors import ObjectNotFound
+from condvest.log import warn
+from condvest.storage import layout
+from condvest.storage.store import IF_ABSENT, Store, When, if_match
+
+_VERSION: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """What silver of one interval was built from.
+
+    `sources`: a symbol's mark of its `data.parquet` and of its splits, by symbol. `months`: the ETag of each month file, by
+    `YYYY-MM`. `reach`: the last session of the consolidated lake then. `builder`: version of kernel and writer.
+    """
+
+    interval_sessions: int
+    calendar_version: str
+    builder: str
+    reach: date
+    sources: dict[str, str]
+    months: dict[str, str]
+
+
+def read_checkpoint(store: Store, sessions: int) -> tuple[Checkpoint | None, When]:
+    """Return the checkpoint, None where it is absent or cannot be read, and the condition for replacing it."""
+    key = layout.checkpoint_key(sessions)
+    try:
+        stored = store.get(key)
+    except ObjectNotFound:
+        return None, IF_ABSENT
+    try:
+        content = json.loads(stored.data)
+        if content["version"] != _VERSION or content["interval_sessions"] != sessions:
+            raise ValueError(f"version {content['version']}, interval {content['interval_sessions']}")
+        checkpoint = Checkpoint(
+            interval_sessions=sessions,
+            calendar_version=str(content["calendar_version"]),
+            builder=str(content["builder"]),
+            reach=date.fromisoformat(content["reach"]),
+            sources=_strings(content["sources"]),
+            months=_strings(content["months"]),
+        )
+        return checkpoint, if_match(stored.etag)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        warn("checkpoint_unreadable", key=key, error=error, remedy="the interval is built anew")
+        return None, if_match(stored.etag)
+
+
+def write_checkpoint(store: Store, checkpoint: Checkpoint, when: When) -> None:
+    """Put a checkpoint; CommitConflict when another writer was first."""
+    content = {"version": _VERSION, **asdict(checkpoint), "reach": checkpoint.reach.isoformat()}
+    body = json.dumps(content, separators=(",", ":"), sort_keys=True).encode()
+    store.put(layout.checkpoint_key(checkpoint.interval_sessions), body, when=when)
+
+
+def _strings(values: object) -> dict[str, str]:
+    if not isinstance(values, dict) or not all(isinstance(text, str) for text in values.values()):
+        raise TypeError(f"expected texts by name, found {type(values).__name__}")
+    return values

@@ -1,0 +1,230 @@
+"""A store in a folder: each object is a plain file, readable by any other program.
+
+Reads are a plain `open().read()` in two threads, which was measured faster than any asynchronous way for small files.
+A write goes aside, is made durable, and is renamed into place under a lock that other processes respect. All that is
+no object lies in `<root>/.condvest/`: files being written in `tmp/`, locks in `locks/`.
+"""
+
+from __future__ import annotations
+
+import builtins
+import os
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from itertools import chain, count, islice
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from condvest.aio import in_order
+from condvest.errors import CommitConflict, ConfigError, ObjectNotFound
+from condvest.storage.disk import clear_errors, etag_of, newer, rename, status_of, sync, write_file
+from condvest.storage.layout import check_key, check_prefix
+from condvest.storage.locks import StripedLocks
+from condvest.storage.store import ALWAYS, Meter, ObjectInfo, PutResult, Stored, When
+
+# Hot paths work on plain strings and `os` calls: a `pathlib` call costs as much as reading a small file.
+# ruff: noqa: PTH100, PTH108, PTH118, PTH120, PTH123
+
+T = TypeVar("T")
+
+_THREADS = 2
+_AHEAD = 32  # objects read and not yet taken by the consumer
+_SLICE_FILES = 2048  # most files, and about the most bytes, that a batch keeps aside before it renames them
+_SLICE_BYTES = 64 << 20
+_LEFTOVER_SECONDS = 86_400.0
+_ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+
+
+class _Aside(NamedTuple):
+    """A file that waits to be renamed onto its key."""
+
+    path: str
+    status: os.stat_result
+    when: When
+
+
+class FolderStore:
+    """A `Store` in a folder of a POSIX file system. A missing folder lists nothing; the first write makes it."""
+
+    def __init__(self, root: Path, *, fsync: bool = True) -> None:
+        """Open the folder, without making it. `fsync=False` gives up durability at power failure, nothing else."""
+        self.root = Path(os.path.abspath(root))
+        if self.root.exists() and not self.root.is_dir():
+            raise ConfigError(f"lake {str(self.root)!r} is a file: a lake is a folder; give another path")
+        self.url = self.root.as_uri()
+        self.meter = Meter()
+        self._fsync = fsync
+        self._base = os.path.join(self.root, "")
+        self._tmp = self.root / ".condvest" / "tmp"
+        self._lock_folder = self.root / ".condvest" / "locks"
+        self._locks = StripedLocks(self._lock_folder)
+        self._token = uuid.uuid4().hex[:12]
+        self._numbers = count()
+        self._sweep()
+
+    def get(self, key: str) -> Stored:
+        """Return one object; see `Store.get`."""
+        stored = self._read(key)
+        if stored is None:
+            raise ObjectNotFound(f"object {key!r} is not in lake {self.url}: write it first, or list what is there")
+        return stored
+
+    def map(self, keys: Iterable[str], decode: Callable[[str, Stored | None], T]) -> Iterator[T]:
+        """Read and decode objects in two threads; see `Store.map`."""
+        with ThreadPoolExecutor(_THREADS, thread_name_prefix="condvest-read") as pool:
+            yield from in_order(
+                lambda key: pool.submit(lambda: decode(key, self._read(key))),
+                keys,
+                ahead=_AHEAD,
+            )
+
+    def put(self, key: str, data: bytes, *, when: When = ALWAYS) -> str:
+        """Write one object; see `Store.put`."""
+        (result,) = self._commit([(key, data, when)])
+        if result.etag is None:
+            raise CommitConflict(f"object {key!r} changed since it was read: another writer was first; read again")
+        return result.etag
+
+    def put_many(self, items: Iterable[tuple[str, bytes]]) -> int:
+        """Write objects and wait for the disk once a slice; see `Store.put_many`."""
+        return sum(1 for _ in self._commit((key, data, ALWAYS) for key, data in items))
+
+    def put_many_if(self, items: Iterable[tuple[str, bytes, When]]) -> builtins.list[PutResult]:
+        """Write objects whose condition holds; see `Store.put_many_if`."""
+        return [*self._commit(items)]
+
+    def delete_many(self, keys: Iterable[str]) -> int:
+        """Delete objects and leave their folders; see `Store.delete_many`."""
+        deleted, iterator = 0, iter(keys)
+        folders: set[str] = set()
+        while part := [*islice(iterator, _SLICE_FILES)]:
+            self._delete(part, folders)
+            deleted += len(part)
+        self._sync(folders)
+        return deleted
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        """Walk the folder; see `Store.list`. Names that begin with a dot, and symbolic links, are no objects."""
+        check_prefix(prefix)
+        self.meter.add(lists=1)
+        with clear_errors(self.url):
+            yield from self._walk(prefix)
+
+    def _walk(self, prefix: str) -> Iterator[ObjectInfo]:
+        try:
+            with os.scandir(self._base + prefix) as entries:
+                # A folder sorts as its keys do, with the slash: `a.txt` comes before `a/b`.
+                found = [
+                    (f"{entry.name}/" if entry.is_dir() else entry.name, entry)
+                    for entry in entries
+                    if entry.name[0] != "." and not entry.is_symlink()
+                ]
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        for name, entry in sorted(found, key=lambda pair: pair[0]):
+            if name[-1] == "/":
+                yield from self._walk(prefix + name)
+                continue
+            with suppress(FileNotFoundError):  # deleted meanwhile
+                status = entry.stat()
+                yield ObjectInfo(prefix + name, status.st_size, etag_of(status))
+
+    def _read(self, key: str) -> Stored | None:
+        path = self._base + check_key(key)
+        with clear_errors(self.url):
+            try:
+                with open(path, "rb", buffering=0) as file:
+                    data, status = file.readall(), os.fstat(file.fileno())
+            except _ABSENT:
+                self.meter.add(gets=1)
+                return None
+        self.meter.add(gets=1, bytes_in=len(data))
+        return Stored(data, etag_of(status))
+
+    def _commit(self, items: Iterable[tuple[str, bytes, When]]) -> Iterator[PutResult]:
+        """Write items slice by slice and yield what became of each; all is durable when the iterator ends."""
+        folders: set[str] = set()
+        iterator = iter(items)
+        for first in iterator:
+            aside: builtins.list[tuple[str, _Aside]] = []
+            try:
+                self._write_aside(chain((first,), iterator), aside)
+                with clear_errors(self.url):
+                    etags = self._place(aside, folders)
+            except BaseException:
+                for _, file in aside:
+                    with suppress(OSError):  # in place already, or left to the sweep
+                        os.unlink(file.path)
+                raise
+            yield from (PutResult(key, etags[file.path]) for key, file in aside)
+        self._sync(folders)
+
+    def _write_aside(self, items: Iterator[tuple[str, bytes, When]], aside: builtins.list[tuple[str, _Aside]]) -> None:
+        """Write one slice of items to new files, listed in `aside`, and make those durable."""
+        size_bytes = 0
+        for key, data, when in items:
+            check_key(key)
+            path = f"{self._tmp}/{os.getpid()}-{self._token}-{next(self._numbers)}"
+            with clear_errors(self.url):
+                try:
+                    status = write_file(path, data)
+                except FileNotFoundError:
+                    self._make_folders()
+                    status = write_file(path, data)
+            aside.append((key, _Aside(path, status, when)))
+            size_bytes += len(data)
+            if size_bytes >= _SLICE_BYTES or len(aside) >= _SLICE_FILES:
+                break
+        self.meter.add(puts=len(aside), bytes_out=size_bytes)
+        if self._fsync:
+            with clear_errors(self.url):
+                sync(self.root, [file.path for _, file in aside])
+
+    def _place(self, aside: builtins.list[tuple[str, _Aside]], folders: set[str]) -> dict[str, str | None]:
+        """Rename each file onto its key if its condition holds; return the ETags by the files' paths."""
+        etags: dict[str, str | None] = {}
+        for stripe, files in self._locks.by_stripe(aside).items():
+            with self._locks.hold(stripe):
+                for key, (path, status, when) in files:
+                    old = status_of(self._base + key)
+                    if (when.absent and old) or (when.etag is not None and (not old or etag_of(old) != when.etag)):
+                        etags[path] = None
+                        os.unlink(path)
+                        continue
+                    etags[path] = etag_of(newer(path, status, old))
+                    folders.update(rename(path, self._base + key))
+        return etags
+
+    def _delete(self, keys: Iterable[str], folders: set[str]) -> None:
+        paths = [(check_key(key), self._base + key) for key in keys]
+        self.meter.add(deletes=len(paths))
+        with clear_errors(self.url):
+            present = [(key, path) for key, path in paths if status_of(path)]
+            for stripe, files in self._locks.by_stripe(present).items():
+                # Under the lock, or a conditional write could find the object, lose it, and bring it back.
+                with self._locks.hold(stripe):
+                    for _, path in files:
+                        with suppress(FileNotFoundError):
+                            os.unlink(path)
+                            folders.add(os.path.dirname(path))
+
+    def _sync(self, folders: set[str]) -> None:
+        if self._fsync and folders:
+            with clear_errors(self.url):
+                sync(self.root, folders)
+
+    def _make_folders(self) -> None:
+        self._tmp.mkdir(parents=True, exist_ok=True)
+        self._lock_folder.mkdir(exist_ok=True)
+
+    def _sweep(self) -> None:
+        """Remove what killed processes left aside. A living one needs no file there for as long as a day."""
+        oldest = time.time() - _LEFTOVER_SECONDS
+        with suppress(OSError), os.scandir(self._tmp) as entries:
+            for entry in entries:
+                with suppress(FileNotFoundError):
+                    if entry.stat().st_mtime < oldest:
+                        os.unlink(entry)

@@ -1,0 +1,193 @@
+"""The landing zone: the provider's answers as they came, and what they say about each session when read in order.
+
+Landing is the truth that everything else follows from. An answer is never rewritten; a later one stands beside it.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from condvest.domain.answers import parse_range, parse_session
+from condvest.domain.bars import DAILY_SCHEMA, changed_rows, overlay, stamp
+from condvest.errors import DataError
+from condvest.storage import layout
+from condvest.storage.layout import LandingKey
+from condvest.storage.store import Store, Stored
+
+#: Up to so many sessions their folders are listed one by one, beyond it the whole landing zone is listed.
+_LIST_EACH: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """One session as all its landed answers tell it.
+
+    `bars`: the last value of each bar, `DAILY_SCHEMA`, sorted by symbol. `restated`: how many bars an answer changed.
+    """
+
+    session: date
+    bars: pa.Table
+    restated: int
+
+
+@dataclass(frozen=True, slots=True)
+class LandingIndex:
+    """Which answers landed, by session, each list in the order in which they came."""
+
+    answers: dict[date, list[tuple[str, LandingKey]]]
+    confirmed: dict[date, datetime]
+    ranges: list[tuple[str, LandingKey]]
+
+    def last(self, session: date) -> LandingKey | None:
+        """Return the last answer with the whole market of a session."""
+        return self.answers[session][-1][1] if self.answers.get(session) else None
+
+    def seen_through(self, session: date) -> datetime | None:
+        """Return when the provider was last known to say what is landed: its last answer, or a receipt after it."""
+        last = self.last(session)
+        return max(last.instant, self.confirmed.get(session, last.instant)) if last else None
+
+
+def read_index(store: Store, sessions: Sequence[date] | None = None) -> LandingIndex:
+    """List what landed for some sessions, or with None for all."""
+    answers: dict[date, list[tuple[str, LandingKey]]] = defaultdict(list)
+    confirmed: dict[date, datetime] = {}
+    for key in _listed(store, sessions):
+        found = layout.parse_landing_key(key)
+        if found is None or found.session is None:
+            continue
+        if found.kind == "confirmed":
+            confirmed[found.session] = max(found.instant, confirmed.get(found.session, found.instant))
+        else:
+            answers[found.session].append((key, found))
+    for landed in answers.values():
+        landed.sort(key=lambda answer: _order(answer[1]))
+    ranges = [(info.key, layout.parse_landing_key(info.key)) for info in store.list(layout.landing_prefix("range"))]
+    kept = [
+        (key, found) for key, found in ranges if found is not None and (sessions is None or _touches(found, sessions))
+    ]
+    return LandingIndex(dict(answers), confirmed, sorted(kept, key=lambda answer: _order(answer[1])))
+
+
+def _listed(store: Store, sessions: Sequence[date] | None) -> Iterator[str]:
+    for kind in ("grouped", "flat_files", "confirmed"):
+        if sessions is None or len(sessions) > _LIST_EACH:
+            yield from (info.key for info in store.list(layout.landing_prefix(kind)))
+        else:
+            for session in sessions:
+                yield from (info.key for info in store.list(layout.landing_prefix(kind, session)))
+
+
+def _order(key: LandingKey) -> tuple[datetime, str, str, str]:
+    return (key.instant, key.kind, key.symbol or "", key.digest)
+
+
+def _touches(key: LandingKey, sessions: Sequence[date]) -> bool:
+    return key.first is not None and key.last is not None and any(key.first <= day <= key.last for day in sessions)
+
+
+def next_instant(now: datetime, last: LandingKey | None) -> datetime:
+    """Return the instant for a new answer: now, or just after the last one where the clock stands still or went back."""
+    return max(now, last.instant + timedelta(microseconds=1)) if last else now
+
+
+def pack(body: bytes) -> bytes:
+    """Compress a body; the same body gives the same bytes."""
+    return gzip.compress(body, compresslevel=3, mtime=0)
+
+
+def unpack(data: bytes, key: str) -> bytes:
+    """Decompress a landed body; DataError names the key of a corrupt one."""
+    try:
+        return gzip.decompress(data)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(
+            f"{key}: the landed answer is corrupt ({error}); restore it from a copy or fetch again"
+        ) from error
+
+
+def receipt(answer: LandingKey, now: datetime) -> bytes:
+    """Return the body of a `confirmed` object: which answer a re-fetch confirmed, and when."""
+    return json.dumps(
+        {"confirms": answer.digest, "landed_at": answer.instant.isoformat(), "at": now.isoformat()}
+    ).encode()
+
+
+def fold(
+    store: Store, sessions: Sequence[date], index: LandingIndex, symbols: Collection[str] | None = None
+) -> Iterator[Folded]:
+    """Yield each session that has a landed answer as its answers tell it, in the order given, a few read ahead.
+
+    Answers count in the order in which they came: the last value of a bar wins, a value that comes again keeps its
+    `ingested_at`, and a bar that a later answer no longer holds stays. `symbols` limits the bars; None takes all.
+    Range answers take part; those that touch the sessions are held in memory.
+    """
+    wanted = [session for session in sessions if index.answers.get(session)]
+    keys = [key for session in wanted for key, _ in index.answers[session]]
+    ranged = _range_rows(store, index, symbols)
+
+    def read(key: str, stored: Stored | None) -> tuple[LandingKey, pa.Table]:
+        found = layout.parse_landing_key(key)
+        if stored is None or found is None or found.session is None:
+            raise DataError(f"{key}: the landed answer is gone; landing is never deleted: restore it from a copy")
+        return found, only(parse_session(found.kind, unpack(stored.data, key), found.session).bars, symbols)
+
+    read_answers = store.map(keys, read)
+    for session in wanted:
+        rows = [next(read_answers) for _ in index.answers[session]]
+        rows += ranged.get(session, [])
+        yield fold_answers(session, sorted(rows, key=lambda row: _order(row[0])))
+
+
+def fold_answers(session: date, answers: Sequence[tuple[LandingKey, pa.Table]]) -> Folded:
+    """Fold the answers about one session, given in the order in which they came."""
+    known, restated = DAILY_SCHEMA.empty_table(), 0
+    for key, bars in answers:
+        if known.num_rows == 0:
+            known = stamp(bars, key.instant)
+            continue
+        changed, differing = changed_rows(known, bars, key.instant)
+        known, restated = overlay(known, changed), restated + differing
+    return Folded(session, known, restated)
+
+
+def read_range_rows(
+    store: Store, index: LandingIndex, symbols: Collection[str] | None = None
+) -> dict[date, list[tuple[LandingKey, pa.Table]]]:
+    """Return the rows of all landed range answers in the index, by session."""
+    return _range_rows(store, index, symbols)
+
+
+def _range_rows(
+    store: Store, index: LandingIndex, symbols: Collection[str] | None
+) -> dict[date, list[tuple[LandingKey, pa.Table]]]:
+    of_session: dict[date, list[tuple[LandingKey, pa.Table]]] = defaultdict(list)
+    keys = [key for key, found in index.ranges if symbols is None or found.symbol in symbols]
+    for found, bars in store.map(keys, _read_range):
+        for position, day in enumerate(bars["date"].to_pylist()):
+            of_session[day].append((found, bars.slice(position, 1)))
+    return of_session
+
+
+def _read_range(key: str, stored: Stored | None) -> tuple[LandingKey, pa.Table]:
+    found = layout.parse_landing_key(key)
+    if stored is None or found is None or found.symbol is None:
+        raise DataError(f"{key}: the landed answer is gone; landing is never deleted: restore it from a copy")
+    return found, parse_range(unpack(stored.data, key), found.symbol).bars
+
+
+def only(bars: pa.Table, symbols: Collection[str] | None) -> pa.Table:
+    """Return the rows of some symbols; None takes all."""
+    if symbols is None:
+        return bars
+    return bars.filter(pc.is_in(bars["symbol"], value_set=pa.array(sorted(symbols), pa.string()))).combine_chunks()

@@ -1,0 +1,146 @@
+"""The consolidation manifest: a cache of what each symbol's `data.parquet` holds. Lost or corrupt, it is built again."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Final
+
+import pyarrow as pa
+
+from condvest.domain.bars import UTC_MICROSECONDS
+from condvest.errors import CommitConflict, DataError, ObjectNotFound
+from condvest.log import warn
+from condvest.storage import layout
+from condvest.storage.parquet import decode, encode_table
+from condvest.storage.store import IF_ABSENT, Store, When, if_match
+
+#: Changes kept a symbol: a resample that is further behind rebuilds the symbol.
+KEPT_CHANGES: Final = 12
+_ATTEMPTS: Final = 20
+
+_CHANGE = pa.struct([("etag", pa.string()), ("first_changed", pa.date32())])
+SCHEMA: Final = pa.schema(
+    [
+        ("symbol", pa.string()),
+        ("last_consolidated_date", pa.date32()),
+        ("row_count", pa.int64()),
+        ("last_updated", UTC_MICROSECONDS),
+        ("data_etag", pa.string()),
+        ("merged", pa.list_(pa.int64())),
+        ("changes", pa.list_(_CHANGE)),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One version of a `data.parquet`: its ETag, and the first session that it changed (None: not known, take all)."""
+
+    etag: str
+    first_changed: date | None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What one symbol's `data.parquet` holds. True of the object with `data_etag` alone.
+
+    `last_updated`: the latest `ingested_at` in it (no clock time of the run). `merged`: `file_mark` of each `date=` file
+    whose rows are in it. `changes`: its last versions, oldest first.
+    """
+
+    symbol: str
+    last_consolidated_date: date
+    row_count: int
+    last_updated: datetime
+    data_etag: str
+    merged: frozenset[int]
+    changes: tuple[Change, ...]
+
+    def changed_since(self, etag_mark: str) -> tuple[bool, date | None]:
+        """Say whether the chain of changes reaches back to a version, and the first session changed after it.
+
+        (False, None): not known, or a version in between was not known: take all. (True, None): nothing changed.
+        """
+        marks = [short_mark(change.etag) for change in self.changes]
+        if etag_mark not in marks:
+            return False, None
+        later = self.changes[len(marks) - marks[::-1].index(etag_mark) :]
+        days = [change.first_changed for change in later]
+        known = [day for day in days if day is not None]
+        return len(known) == len(days), min(known, default=None)
+
+
+def file_mark(session: date, etag: str) -> int:
+    """Return 64 bits that name one version of one `date=` file of a symbol."""
+    return int.from_bytes(hashlib.blake2b(f"{session}|{etag}".encode(), digest_size=8).digest(), "big", signed=True)
+
+
+def short_mark(etag: str) -> str:
+    """Return 16 hex digits for an ETag, for files that hold thousands of them."""
+    return hashlib.blake2b(etag.encode(), digest_size=8).hexdigest()
+
+
+def read_manifest(store: Store) -> dict[str, Entry]:
+    """Return the entries by symbol; nothing for a manifest that is absent or cannot be read (which is logged)."""
+    return _read(store)[0]
+
+
+def update_manifest(store: Store, entries: Iterable[Entry], *, gone: Iterable[str] = ()) -> bool:
+    """Put entries in place of those of the same symbols, drop those `gone`, and leave others as other writers have them.
+
+    Returns whether anything was written. Raises CommitConflict after 20 lost races.
+    """
+    fresh, lost = {entry.symbol: entry for entry in entries}, set(gone)
+    for _ in range(_ATTEMPTS):
+        known, when = _read(store)
+        merged = {
+            symbol: entry for symbol, entry in {**known, **fresh}.items() if symbol not in lost or symbol in fresh
+        }
+        if merged == known:
+            return False
+        try:
+            store.put(layout.MANIFEST, _encode(merged), when=when)
+        except CommitConflict:
+            continue
+        return True
+    raise CommitConflict(
+        f"{layout.MANIFEST}: {_ATTEMPTS} other writers were first; run again when fewer jobs run at once"
+    )
+
+
+def _read(store: Store) -> tuple[dict[str, Entry], When]:
+    try:
+        stored = store.get(layout.MANIFEST)
+    except ObjectNotFound:
+        return {}, IF_ABSENT
+    when = if_match(stored.etag)
+    try:
+        table = decode(stored.data, SCHEMA, layout.MANIFEST)
+        return {entry.symbol: entry for entry in _entries(table)}, when
+    except (DataError, TypeError, KeyError) as error:
+        warn("manifest_unreadable", key=layout.MANIFEST, error=error, remedy="it is a cache and is built again")
+        return {}, when
+
+
+def _entries(table: pa.Table) -> Iterable[Entry]:
+    columns = [table[name].to_pylist() for name in SCHEMA.names]
+    for symbol, last, rows, updated, etag, merged, changes in zip(*columns, strict=True):
+        chain = tuple(Change(change["etag"], change["first_changed"]) for change in changes)
+        yield Entry(symbol, last, rows, updated, etag, frozenset(merged), chain)
+
+
+def _encode(entries: Mapping[str, Entry]) -> bytes:
+    ordered = [entries[symbol] for symbol in sorted(entries)]
+    columns = {
+        "symbol": [entry.symbol for entry in ordered],
+        "last_consolidated_date": [entry.last_consolidated_date for entry in ordered],
+        "row_count": [entry.row_count for entry in ordered],
+        "last_updated": [entry.last_updated for entry in ordered],
+        "data_etag": [entry.data_etag for entry in ordered],
+        "merged": [sorted(entry.merged) for entry in ordered],
+        "changes": [[(change.etag, change.first_changed) for change in entry.changes] for entry in ordered],
+    }
+    return encode_table(pa.table({name: pa.array(columns[name], SCHEMA.field(name).type) for name in SCHEMA.names}))

@@ -1,0 +1,222 @@
+"""A store on S3, or on any server that speaks it, and one in memory: both through obstore.
+
+Credentials of S3 are what obstore finds: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN; a web identity
+token (AWS_WEB_IDENTITY_TOKEN_FILE with AWS_ROLE_ARN); the container endpoints of ECS and EKS; the metadata of an EC2
+instance. Profiles and `~/.aws` files are not read: `aws configure export-credentials --format env` turns one into
+variables. AWS_SKIP_SIGNATURE=true reads a public bucket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import timedelta
+from itertools import islice
+from typing import TYPE_CHECKING, TypeVar
+
+import obstore
+from obstore.store import MemoryStore, S3Store
+
+from condvest.aio import in_order, io_loop
+from condvest.errors import CommitConflict, CommitUnknown, ConfigError, ObjectNotFound, TransientError
+from condvest.storage.layout import check_key, check_prefix
+from condvest.storage.refusals import clear_errors
+from condvest.storage.store import ALWAYS, Meter, ObjectInfo, PutResult, Stored, When
+
+if TYPE_CHECKING:
+    from obstore import PutMode
+    from obstore.store import ClientConfig, RetryConfig, S3Config
+
+T = TypeVar("T")
+
+_PAGE = 1000  # keys that S3 lists or deletes at one request
+_DELETES = 4  # bulk deletes in flight
+_DECODERS = 2
+_TRIES = 6  # of a conditional write whose answers are lost and that did not take place
+_FIRST_PAUSE_SECONDS = 0.1  # doubles with each try
+_CLIENT: ClientConfig = {"connect_timeout": "5s", "timeout": "2min", "read_timeout": "30s"}
+_RETRIES: RetryConfig = {
+    "max_retries": 6,
+    "retry_timeout": timedelta(seconds=60),
+    "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=5), "base": 2},
+}
+_memories: dict[str, MemoryStore] = {}
+_memories_guard = threading.Lock()
+
+
+def s3_store(bucket: str, prefix: str, *, region: str, endpoint_url: str | None, concurrency: int) -> ObjectStore:
+    """Open a bucket, or what lies under a prefix in it. Makes no request: a missing bucket shows at first use."""
+    if prefix:
+        check_key(prefix)
+    url = f"s3://{bucket}/{prefix}".rstrip("/")
+    if endpoint_url is not None and (not endpoint_url.startswith(("http://", "https://")) or "@" in endpoint_url):
+        raise ConfigError(
+            "AWS_ENDPOINT_URL (not repeated here) is no plain http:// or https:// address: write https://host:port, and "
+            "give credentials in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        )
+    client: ClientConfig = {**_CLIENT, "allow_http": endpoint_url is not None and endpoint_url.startswith("http://")}
+    config: S3Config = {"region": region}
+    if endpoint_url is not None:
+        config["aws_endpoint_url_s3"] = endpoint_url  # the one that wins over all of obstore's own variables
+
+    def connect(retries: RetryConfig) -> S3Store:
+        with clear_errors(url):
+            return S3Store(bucket, config=config, client_options=client, retry_config=retries)
+
+    return ObjectStore(connect(_RETRIES), connect({"max_retries": 0}), url=url, prefix=prefix, concurrency=concurrency)
+
+
+def memory_store(name: str, *, concurrency: int) -> ObjectStore:
+    """Open a store that lives as long as the process; the same name is the same store."""
+    with _memories_guard:
+        memory = _memories.setdefault(name, MemoryStore())
+    return ObjectStore(memory, memory, url=f"memory://{name}", prefix="", concurrency=concurrency)
+
+
+class ObjectStore:
+    """A `Store` over a client of obstore, with a bounded number of requests in flight."""
+
+    def __init__(
+        self,
+        client: S3Store | MemoryStore,
+        single_try: S3Store | MemoryStore,
+        *,
+        url: str,
+        prefix: str,
+        concurrency: int,
+    ) -> None:
+        """Wrap two clients of the same bucket: one that retries, and one that does not, for conditional writes.
+
+        A retry inside the client could meet the trace of its own first try, and report a race lost that was won.
+        """
+        if concurrency < 1:
+            raise ConfigError(f"concurrency {concurrency}: at least one request must be in flight; give 1 or more")
+        self.url = url
+        self.meter = Meter()
+        self._client = client
+        self._single_try = single_try
+        self._base = f"{prefix}/" if prefix else ""
+        self._concurrency = concurrency
+        self._loop = io_loop()
+
+    def get(self, key: str) -> Stored:
+        """Return one object; see `Store.get`."""
+        stored = self._loop.run(self._read(check_key(key)))
+        if stored is None:
+            raise ObjectNotFound(f"object {key!r} is not in lake {self.url}: write it first, or list what is there")
+        return stored
+
+    def map(self, keys: Iterable[str], decode: Callable[[str, Stored | None], T]) -> Iterator[T]:
+        """Read objects at the same time and decode them in two threads; see `Store.map`."""
+        with ThreadPoolExecutor(_DECODERS, thread_name_prefix="condvest-decode") as pool:
+
+            async def work(key: str) -> T:
+                stored = await self._read(key)
+                return await asyncio.get_running_loop().run_in_executor(pool, decode, key, stored)
+
+            yield from in_order(lambda key: self._loop.start(work(check_key(key))), keys, ahead=self._concurrency)
+
+    def put(self, key: str, data: bytes, *, when: When = ALWAYS) -> str:
+        """Write one object; see `Store.put`."""
+        etag = self._loop.run(self._write(check_key(key), data, when)).etag
+        if etag is None:
+            raise CommitConflict(f"object {key!r} changed since it was read: another writer was first; read again")
+        return etag
+
+    def put_many(self, items: Iterable[tuple[str, bytes]]) -> int:
+        """Write objects at the same time; see `Store.put_many`."""
+        return sum(1 for _ in self._write_all((key, data, ALWAYS) for key, data in items))
+
+    def put_many_if(self, items: Iterable[tuple[str, bytes, When]]) -> builtins.list[PutResult]:
+        """Write objects whose condition holds at the same time; see `Store.put_many_if`."""
+        return [*self._write_all(items)]
+
+    def delete_many(self, keys: Iterable[str]) -> int:
+        """Delete objects, a thousand at a request; see `Store.delete_many`."""
+        paths = (self._base + check_key(key) for key in keys)
+        pages = iter(lambda: [*islice(paths, _PAGE)], [])
+        return sum(in_order(lambda page: self._loop.start(self._delete(page)), pages, ahead=_DELETES, finish=True))
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        """List all pages, then sort; see `Store.list`. Takes about 300 bytes of memory an object."""
+        # Sorted here because not every server does as S3 does: some list `a/b` before `a.txt`.
+        yield from sorted(self._loop.run(self._list(self._base + check_prefix(prefix))), key=lambda info: info.key)
+
+    async def _list(self, prefix: str) -> builtins.list[ObjectInfo]:
+        found: builtins.list[ObjectInfo] = []
+        with clear_errors(self.url):
+            async for page in obstore.list(self._client, prefix, chunk_size=_PAGE):
+                found += (
+                    ObjectInfo(meta["path"].removeprefix(self._base), meta["size"], meta["e_tag"] or "")
+                    for meta in page
+                )
+        self.meter.add(lists=max(1, -(-len(found) // _PAGE)))
+        return found
+
+    async def _read(self, key: str) -> Stored | None:
+        self.meter.add(gets=1)
+        try:
+            with clear_errors(self.url):
+                answer = await obstore.get_async(self._client, self._base + key)
+                data = (await answer.bytes_async()).to_bytes()
+        except ObjectNotFound:
+            return None
+        self.meter.add(bytes_in=len(data))
+        return Stored(data, answer.meta["e_tag"] or "")
+
+    def _write_all(self, items: Iterable[tuple[str, bytes, When]]) -> Iterator[PutResult]:
+        def start(item: tuple[str, bytes, When]) -> Future[PutResult]:
+            key, data, when = item
+            return self._loop.start(self._write(check_key(key), data, when))
+
+        return in_order(start, items, ahead=self._concurrency, finish=True)
+
+    async def _write(self, key: str, data: bytes, when: When) -> PutResult:
+        return PutResult(key, await self._send(key, data) if when == ALWAYS else await self._settle(key, data, when))
+
+    async def _send(self, key: str, data: bytes, *, when: When = ALWAYS) -> str:
+        """Make one PUT; `CommitConflict` when its condition does not hold."""
+        self.meter.add(puts=1, bytes_out=len(data))
+        mode: PutMode = "create" if when.absent else "overwrite" if when.etag is None else {"e_tag": when.etag}
+        client = self._client if when == ALWAYS else self._single_try
+        with clear_errors(self.url):
+            # One request whatever the size (S3 takes 5 GB): the ETag then is the content's.
+            answer = await obstore.put_async(client, self._base + key, data, mode=mode, use_multipart=False)
+        return answer["e_tag"] or ""
+
+    async def _settle(self, key: str, data: bytes, when: When) -> str | None:
+        """Write if the condition holds; return the ETag, or None when another writer was first.
+
+        When the answer is lost, the object tells what happened: if it holds our content, that content is committed,
+        whoever wrote it; if it is as the condition wants it, the write is tried again; anything else is another
+        writer's. Nothing is ever deleted to find out.
+        """
+        for number in range(_TRIES):
+            try:
+                return await self._send(key, data, when=when)
+            except CommitConflict:
+                return None
+            except TransientError as error:
+                lost = error
+            await asyncio.sleep(_FIRST_PAUSE_SECONDS * 2**number)
+            try:
+                there = await self._read(key)
+            except TransientError as error:
+                raise CommitUnknown(
+                    f"object {key!r}: a write's answer was lost and reading back failed ({error}); run the job again"
+                ) from lost
+            if there is not None and there.data == data:
+                return there.etag
+            unchanged = there is None if when.absent else there is not None and there.etag == when.etag
+            if not unchanged:
+                return None
+        raise lost
+
+    async def _delete(self, paths: builtins.list[str]) -> int:
+        self.meter.add(deletes=1)
+        with clear_errors(self.url):
+            await obstore.delete_async(self._client, paths)
+        return len(paths)

@@ -1,0 +1,100 @@
+"""Tables to parquet bytes and back. The writer's settings are part of the lake's format: same rows, same bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from condvest.errors import DataError
+
+#: Names the writer's settings; a change of it means a full resample, since silver is compared byte for byte.
+WRITER: Final = f"1-pyarrow{pa.__version__.split('.')[0]}"
+
+# Dictionaries only where values repeat; ascending integers as deltas. Measured: 30 % fewer bytes than pyarrow's defaults
+# in half the time. Snappy, because every engine that reads parquet reads it.
+_COMMON: Final[dict[str, Any]] = {"compression": "snappy", "store_schema": False}
+_HISTORY: Final = _COMMON | {
+    "use_dictionary": ["symbol"],
+    "column_encoding": dict.fromkeys(("date", "ingested_at", "transactions"), "DELTA_BINARY_PACKED"),
+}
+_PERIODS: Final = _COMMON | {
+    "use_dictionary": ["symbol"],
+    "column_encoding": dict.fromkeys(("date", "end_date", "transactions", "n_sessions"), "DELTA_BINARY_PACKED"),
+}
+_RECENT: Final = _COMMON | {
+    "use_dictionary": ["symbol", "source"],
+    "column_encoding": dict.fromkeys(("date", "transactions"), "DELTA_BINARY_PACKED"),
+}
+# One row: statistics and dictionaries would be larger than the row.
+_SINGLE: Final = {"compression": "none", "store_schema": False, "use_dictionary": False, "write_statistics": False}
+
+
+def encode_history(bars: pa.Table) -> bytes:
+    """Encode one symbol's daily bars (`DAILY_SCHEMA`)."""
+    return _encode(bars, _HISTORY)
+
+
+def encode_periods(bars: pa.Table) -> bytes:
+    """Encode one month's period bars (`PERIOD_SCHEMA`; `symbol` may be a dictionary)."""
+    return _encode(bars, _PERIODS)
+
+
+def encode_recent(bars: pa.Table) -> bytes:
+    """Encode the recent bars of all symbols (`recent.SCHEMA`)."""
+    return _encode(bars, _RECENT)
+
+
+def encode_row(bars: pa.Table) -> bytes:
+    """Encode a table of one row or a few."""
+    return _encode(bars, _SINGLE)
+
+
+def encode_table(table: pa.Table) -> bytes:
+    """Encode a table of any other shape."""
+    return _encode(table, _COMMON)
+
+
+def decode(data: bytes, schema: pa.Schema, key: str) -> pa.Table:
+    """Decode a parquet file and hold it against its schema.
+
+    Raises:
+        DataError: the bytes are no parquet file, or a column is missing or of another type; it names the key.
+    """
+    try:
+        with pq.ParquetFile(pa.BufferReader(data)) as file:
+            table = file.read(use_threads=False)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        what = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(
+            f"{key}: not a readable parquet file ({what}); restore it from a copy or a version of the object, or delete it"
+            " and run `condvest consolidate --force-full`, which rebuilds from landing"
+        ) from error
+    return conform(table, schema, key)
+
+
+def conform(table: pa.Table, schema: pa.Schema, key: str) -> pa.Table:
+    """Return the table's columns in the order of a schema; DataError when one is missing or of another type."""
+    missing = [name for name in schema.names if name not in table.column_names]
+    if missing:
+        raise DataError(f"{key}: column {missing[0]} is missing; a file of the lake has {', '.join(schema.names)}")
+    table = table.select(schema.names)
+    wrong = [name for name in schema.names if table.schema.field(name).type != schema.field(name).type]
+    if wrong:
+        found, want = table.schema.field(wrong[0]).type, schema.field(wrong[0]).type
+        raise DataError(f"{key}: column {wrong[0]} is {found}, a file of the lake has {want}; restore it from a copy")
+    return table
+
+
+def _encode(table: pa.Table, options: dict[str, Any]) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pq.ParquetWriter(sink, table.schema, **options) as writer:
+        writer.write_table(table)
+    return bytes(memoryview(sink.getvalue()))
+
+
+def concat(tables: Sequence[pa.Table], schema: pa.Schema) -> pa.Table:
+    """Concatenate tables of one schema; without any, an empty table."""
+    return pa.concat_tables(tables).combine_chunks() if tables else schema.empty_table()

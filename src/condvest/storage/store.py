@@ -1,0 +1,252 @@
+"""What the lake asks of a place that keeps objects, and how such a place is opened from its URL.
+
+One protocol, three implementations (a folder, S3, memory), one suite of tests. Keys are relative paths with `/`
+between their parts; `layout.check_key` says which are allowed. Errors of the libraries underneath never leave a
+store: an object that is certainly absent is `ObjectNotFound`, a refusal or a wrong setting `ConfigError`, a failure
+that may pass `TransientError`.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Protocol, TypeVar
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from condvest.errors import ConfigError
+
+T = TypeVar("T")
+
+DEFAULT_REGION = "ca-west-1"
+
+
+@dataclass(frozen=True, slots=True)
+class When:
+    """The condition under which a write takes place. Use `ALWAYS`, `IF_ABSENT` or `if_match(etag)`."""
+
+    absent: bool = False
+    etag: str | None = None
+
+
+ALWAYS = When()
+IF_ABSENT = When(absent=True)
+
+
+def if_match(etag: str) -> When:
+    """Return the condition that the object is still the one that was read with this ETag."""
+    return When(etag=etag)
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An object's bytes and the ETag that names this content of this key."""
+
+    data: bytes
+    etag: str
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """One line of a listing."""
+
+    key: str
+    size_bytes: int
+    etag: str
+
+
+@dataclass(frozen=True, slots=True)
+class PutResult:
+    """What became of one conditional write: its new ETag, or None when another writer was first."""
+
+    key: str
+    etag: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Requests and bytes up to one moment. `later - earlier` gives what a piece of work took."""
+
+    gets: int = 0
+    puts: int = 0
+    deletes: int = 0
+    lists: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+
+    def __sub__(self, earlier: Counts) -> Counts:
+        return Counts(**{name: count - getattr(earlier, name) for name, count in asdict(self).items()})
+
+
+class Meter:
+    """Counts what a store asks of its backend, from any thread.
+
+    `gets`, `puts`, `deletes` and `lists` are requests, whatever their outcome: on S3 each page of a listing (1,000
+    keys) and each bulk delete (1,000 keys) is one; in a folder each file and each listing is one. Retries inside the
+    client library are not seen. `bytes_in` came from the store, `bytes_out` went to it.
+    """
+
+    def __init__(self) -> None:
+        """Start at nothing."""
+        self.gets = self.puts = self.deletes = self.lists = self.bytes_in = self.bytes_out = 0
+        self._lock = threading.Lock()
+
+    def add(
+        self, *, gets: int = 0, puts: int = 0, deletes: int = 0, lists: int = 0, bytes_in: int = 0, bytes_out: int = 0
+    ) -> None:
+        """Count some requests."""
+        with self._lock:
+            self.gets += gets
+            self.puts += puts
+            self.deletes += deletes
+            self.lists += lists
+            self.bytes_in += bytes_in
+            self.bytes_out += bytes_out
+
+    def snapshot(self) -> Counts:
+        """Return the counts so far, all of the same moment."""
+        with self._lock:
+            return Counts(self.gets, self.puts, self.deletes, self.lists, self.bytes_in, self.bytes_out)
+
+
+class Store(Protocol):
+    """A place that keeps objects under keys. Every method may be called from any thread.
+
+    Each raises `ConfigError` for a key that breaks the rules of `check_key` and for access refused, and
+    `TransientError` when the outside fails. A reader sees an object whole, as one writer wrote it, or not at all.
+    """
+
+    @property
+    def url(self) -> str:
+        """Where the store is; never holds a credential."""
+        ...
+
+    @property
+    def meter(self) -> Meter:
+        """What this store has asked of its backend so far."""
+        ...
+
+    def get(self, key: str) -> Stored:
+        """Return one object; `ObjectNotFound` when there is certainly none."""
+        ...
+
+    def map(self, keys: Iterable[str], decode: Callable[[str, Stored | None], T]) -> Iterator[T]:
+        """Read objects and yield `decode(key, stored)` of each in the order of the keys; None means absent.
+
+        Keys are consumed lazily, a bounded number ahead of the consumer; `decode` runs in worker threads. The first
+        error, of a read or of `decode`, ends the iteration.
+        """
+        ...
+
+    def put(self, key: str, data: bytes, *, when: When = ALWAYS) -> str:
+        """Write one object and return its new ETag. It is durable when this returns.
+
+        Raises `CommitConflict` when the condition does not hold (nothing was written), `CommitUnknown` when a
+        conditional write's answer was lost and reading back failed as well. In a folder and in memory every write has
+        an ETag of its own; on S3 the ETag follows from the content, so `if_match` there means "still holds what was
+        read".
+        """
+        ...
+
+    def put_many(self, items: Iterable[tuple[str, bytes]]) -> int:
+        """Write objects whatever lies there and return their number. All are durable when this returns.
+
+        Items are consumed lazily. They become visible one by one, in no promised order, except that of several items
+        with one key the last stays. An error leaves some written and some not; writing all again is safe.
+        """
+        ...
+
+    def put_many_if(self, items: Iterable[tuple[str, bytes, When]]) -> list[PutResult]:
+        """Write each object if its condition holds; the results stand in the order of the items.
+
+        A lost race is a result without ETag, not an error. Errors otherwise, and durability, as in `put_many`.
+        """
+        ...
+
+    def delete_many(self, keys: Iterable[str]) -> int:
+        """Delete objects and return the number of keys given; absent ones are fine. Idempotent."""
+        ...
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        """Yield what lies under a prefix (it ends with `/`, or is empty), recursively, by ascending key.
+
+        The order is that of the keys' UTF-8 bytes. A listing that takes long may miss what others write meanwhile.
+        """
+        ...
+
+
+def open_store(
+    url: str,
+    *,
+    region: str | None = None,
+    endpoint_url: str | None = None,
+    concurrency: int = 64,
+    fsync: bool = True,
+) -> Store:
+    """Open the store that a URL names; touches neither disk nor network, except to sweep a folder's leftovers.
+
+    Args:
+        url: `s3://bucket/prefix`, `file:///path`, a plain path (`~` is expanded), or `memory://name`, shared by all
+            who open that name in this process.
+        region: of the bucket; else AWS_REGION, then AWS_DEFAULT_REGION, then ca-west-1. Only for S3.
+        endpoint_url: of a server that speaks S3; else AWS_ENDPOINT_URL_S3, then AWS_ENDPOINT_URL. Only for S3.
+        concurrency: most requests in flight, 1 or more. Not for folders.
+        fsync: False does not wait for the disk: faster, but a power failure may lose writes. Only for folders.
+
+    Raises:
+        ConfigError: the URL has another form, or carries a credential (which is not repeated).
+    """
+    if not url.strip():
+        raise ConfigError("lake URL is empty: give a path, file:///path or s3://bucket/prefix")
+    if "://" not in url:
+        return _open_folder(Path(url), fsync=fsync)
+    parts = _checked_url(url)
+    if parts.scheme == "file":
+        if parts.netloc not in ("", "localhost"):
+            raise ConfigError(f"lake URL {url!r}: file URLs name no host; write file:///absolute/path")
+        return _open_folder(Path(unquote(parts.path)), fsync=fsync)
+    # A folder lake never loads the client library of S3.
+    from condvest.storage.objects import memory_store, s3_store
+
+    if parts.scheme == "memory":
+        return memory_store(parts.netloc + parts.path, concurrency=concurrency)
+    return s3_store(
+        parts.netloc,
+        parts.path.strip("/"),
+        region=region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or DEFAULT_REGION,
+        endpoint_url=endpoint_url
+        or os.environ.get("AWS_ENDPOINT_URL_S3")
+        or os.environ.get("AWS_ENDPOINT_URL")
+        or None,
+        concurrency=concurrency,
+    )
+
+
+def _checked_url(url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise ConfigError(f"lake URL: {error}; give a path, file:///path or s3://bucket/prefix") from None
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        raise ConfigError(
+            f"lake URL of scheme {parts.scheme!r} holds a user, password, query or fragment (not repeated here): "
+            "give credentials in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        )
+    if parts.scheme not in ("file", "s3", "memory"):
+        raise ConfigError(
+            f"lake URL {url!r}: unknown scheme {parts.scheme!r}; give a path, file:///path or s3://bucket/prefix"
+        )
+    if parts.scheme != "file" and not parts.netloc:
+        raise ConfigError(f"lake URL {url!r}: nothing between '//' and '/'; write {parts.scheme}://name/prefix")
+    return parts
+
+
+def _open_folder(path: Path, *, fsync: bool) -> Store:
+    from condvest.storage.folder import FolderStore
+
+    try:
+        return FolderStore(path.expanduser(), fsync=fsync)
+    except RuntimeError:
+        raise ConfigError(f"lake path {str(path)!r}: no home folder is known; give an absolute path") from None

@@ -1,0 +1,354 @@
+"""What every store promises, shown on a folder, on a real S3 server and in memory."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from condvest.errors import CommitConflict, ConfigError, ObjectNotFound
+from condvest.storage.store import ALWAYS, IF_ABSENT, Counts, ObjectInfo, Store, Stored, if_match, open_store
+
+KEY = "bronze/raw_ohlcv/symbol=AAPL/data.parquet"
+
+
+def keys_of(store: Store, prefix: str = "") -> list[str]:
+    """Return the keys of a listing."""
+    return [info.key for info in store.list(prefix)]
+
+
+def measured(store: Store, work: Callable[[], object]) -> Counts:
+    """Return what a piece of work asked of the store."""
+    before = store.meter.snapshot()
+    work()
+    return store.meter.snapshot() - before
+
+
+@pytest.mark.parametrize("data", [b"", b"\x00\xff bars", os.urandom(20 << 20)], ids=["empty", "small", "20 MiB"])
+def test_what_was_put_is_read_back(store: Store, data: bytes) -> None:
+    """Any bytes come back as they were, with the ETag and the size that the write and the listing give."""
+    etag = store.put(KEY, data)
+    assert store.get(KEY) == Stored(data, etag)
+    assert list(store.list("bronze/")) == [ObjectInfo(KEY, len(data), etag)]
+
+
+def test_each_change_has_a_new_etag(store: Store) -> None:
+    """Overwriting with other bytes of the same size never gives an ETag that the key had before."""
+    etags = [store.put(KEY, b"%03d" % number) for number in range(200)]
+    assert len(set(etags)) == len(etags)
+    assert store.get(KEY) == Stored(b"199", etags[-1])
+
+
+def test_an_etag_does_not_come_back_after_deletion(store: Store) -> None:
+    """An object that was deleted and written anew is not taken for the one that was read."""
+    seen = set()
+    for number in range(50):
+        seen.add(store.put(KEY, b"%02d" % number))
+        store.delete_many([KEY])
+    assert len(seen) == 50
+    new = store.put(KEY, b"xx")
+    assert new not in seen
+    for etag in seen:
+        with pytest.raises(CommitConflict):
+            store.put(KEY, b"yy", when=if_match(etag))
+
+
+def test_absent_is_said_so(store: Store) -> None:
+    """An absent object is an error for `get`, None for `map`, fine for `delete_many`, and nothing for `list`."""
+    with pytest.raises(ObjectNotFound, match="AAPL"):
+        store.get(KEY)
+    assert list(store.map([KEY], lambda key, stored: (key, stored))) == [(KEY, None)]
+    assert store.delete_many([KEY, "never/was"]) == 2
+    assert keys_of(store) == keys_of(store, "bronze/") == []
+
+
+def test_a_key_below_an_object_is_absent(store: Store) -> None:
+    """A key that continues another object's key is absent, not an error."""
+    store.put("bronze/a", b"1")
+    assert list(store.map(["bronze/a/b", "bronze"], lambda _, stored: stored)) == [None, None]
+    assert keys_of(store, "bronze/a/") == []
+    assert store.delete_many(["bronze/a/b"]) == 1
+
+
+def test_create_only_if_absent(store: Store) -> None:
+    """IF_ABSENT writes once; afterwards it raises and changes nothing; after a deletion it writes again."""
+    etag = store.put(KEY, b"first", when=IF_ABSENT)
+    with pytest.raises(CommitConflict, match="AAPL"):
+        store.put(KEY, b"second", when=IF_ABSENT)
+    assert store.get(KEY) == Stored(b"first", etag)
+    store.delete_many([KEY])
+    store.put(KEY, b"third", when=IF_ABSENT)
+    assert store.get(KEY).data == b"third"
+
+
+def test_replace_only_if_unchanged(store: Store) -> None:
+    """if_match writes over what was read; over anything else, and over nothing, it raises and changes nothing."""
+    read = store.put(KEY, b"one")
+    new = store.put(KEY, b"two", when=if_match(read))
+    with pytest.raises(CommitConflict):
+        store.put(KEY, b"three", when=if_match(read))
+    assert store.get(KEY) == Stored(b"two", new)
+    with pytest.raises(CommitConflict):
+        store.put("bronze/none", b"x", when=if_match(new))
+    assert keys_of(store) == [KEY]
+
+
+def test_of_many_creators_one_wins(store: Store) -> None:
+    """When threads create the same object at once, exactly one is told that it did, and its bytes are there."""
+    for round_ in range(5):
+        key, start = f"race/{round_}", threading.Barrier(8)
+
+        def create(name: int, key: str = key, start: threading.Barrier = start) -> int | None:
+            start.wait()
+            try:
+                store.put(key, b"%d" % name, when=IF_ABSENT)
+            except CommitConflict:
+                return None
+            return name
+
+        with ThreadPoolExecutor(8) as pool:
+            winners = [name for name in pool.map(create, range(8)) if name is not None]
+        assert [b"%d" % name for name in winners] == [store.get(key).data]
+
+
+def count_up(store: Store, key: str, times: int) -> None:
+    """Add to a number in the store, reading again whenever another writer was first."""
+    for _ in range(times):
+        while True:
+            read = store.get(key)
+            try:
+                store.put(key, b"%d" % (int(read.data) + 1), when=if_match(read.etag))
+                break
+            except CommitConflict:
+                continue
+
+
+def test_no_update_is_lost(store: Store) -> None:
+    """Writers that replace what they read, and read again when they lost, lose no update of each other."""
+    store.put("counter", b"0")
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(lambda _: count_up(store, "counter", 10), range(6)))
+    assert store.get("counter").data == b"60"
+
+
+def test_many_writes(store: Store) -> None:
+    """put_many writes all, overwrites what is there, takes the last of equal keys, and consumes lazily."""
+    store.put("many/0001", b"old")
+    items = ((f"many/{number:04d}", b"%d" % number) for number in range(300))
+    assert store.put_many(items) == 300
+    assert store.put_many([("many/0299", b"newer")]) == 1
+    assert store.put_many([]) == 0
+    read = dict(store.map(keys_of(store), lambda key, stored: (key, stored.data if stored else None)))
+    assert read == {f"many/{n:04d}": b"%d" % n for n in range(299)} | {"many/0299": b"newer"}
+
+
+def test_many_conditional_writes(store: Store) -> None:
+    """put_many_if gives a result for each item in their order: a new ETag, or None and nothing changed."""
+    old = store.put("k/old", b"old")
+    results = store.put_many_if(
+        [
+            ("k/new", b"1", IF_ABSENT),
+            ("k/old", b"2", IF_ABSENT),
+            ("k/none", b"3", if_match(old)),
+            ("k/always", b"4", ALWAYS),
+            *((f"k/more/{number:02d}", b"", IF_ABSENT) for number in range(80)),
+        ]
+    )
+    assert [result.key for result in results] == ["k/new", "k/old", "k/none", "k/always"] + [
+        f"k/more/{number:02d}" for number in range(80)
+    ]
+    assert [result.etag is None for result in results] == [False, True, True] + [False] * 81
+    assert results[0].etag == store.get("k/new").etag
+    assert store.get("k/old") == Stored(b"old", old)
+    assert store.put_many_if([("k/old", b"5", if_match(old))])[0].etag == store.get("k/old").etag
+
+
+def test_an_error_of_the_items_comes_through(store: Store) -> None:
+    """What the producer of the items raises reaches the caller as it is, even an error of the operating system."""
+
+    def items() -> Iterator[tuple[str, bytes]]:
+        yield "a/1", b"1"
+        raise PermissionError("the source refuses")
+
+    with pytest.raises(PermissionError, match="the source refuses"):
+        store.put_many(items())
+    assert set(keys_of(store)) <= {"a/1"}
+
+
+def test_listing_is_sorted_and_complete(store: Store) -> None:
+    """A listing is recursive, by ascending key, over more than one page of 1,000, and keeps to its prefix."""
+    odd = ["a!", "a-b/c", "a.txt", "a/b", "a/b.x/y", "ab/c", "b/é", "s/symbol=BRK.A/x", "s/symbol=BRK/x", "Z"]
+    many = [f"many/{number % 7}/{number:04d}" for number in range(1500)]
+    store.put_many((key, b"") for key in (*odd, *many))
+    assert keys_of(store) == sorted([*odd, *many])
+    assert keys_of(store, "a/") == ["a/b", "a/b.x/y"]
+    assert keys_of(store, "s/") == ["s/symbol=BRK.A/x", "s/symbol=BRK/x"]
+    assert keys_of(store, "many/") == sorted(many)
+    assert measured(store, lambda: keys_of(store, "many/")).lists in (1, 2)  # one walk, or one request a page
+
+
+def test_keys_are_taken_letter_by_letter(store: Store) -> None:
+    """Percent signs, case and other letters are part of the key: nothing is decoded, folded or normalised."""
+    keys = ["symbol=BC%70C/d", "symbol=BCPC/d", "symbol=%43ON/d", "symbol=A%2FB/d", "symbol=A+B=C/d", "symbol=A%2520/d"]
+    for key in keys:
+        store.put(key, key.encode())
+    assert keys_of(store) == sorted(keys)
+    assert list(store.map(keys, lambda key, stored: stored is not None and stored.data == key.encode())) == [True] * 6
+    with pytest.raises(ObjectNotFound):
+        store.get("symbol=BCpC/d")
+    store.delete_many(keys[:1])
+    assert keys_of(store) == sorted(keys[1:])
+
+
+def test_map_keeps_the_order_and_is_lazy(store: Store) -> None:
+    """Results come in the order of the keys, absent ones as None, and asks for keys no further ahead than its bound."""
+    store.put_many((f"m/{number:03d}", b"%d" % number) for number in range(0, 400, 2))
+    asked = 0
+
+    def keys() -> Iterator[str]:
+        nonlocal asked
+        for number in range(400):
+            asked += 1
+            yield f"m/{number:03d}"
+
+    results = store.map(keys(), lambda key, stored: (key, int(stored.data) if stored else None))
+    assert asked == 0
+    first = [next(results) for _ in range(3)]
+    assert asked < 100
+    expected = [(f"m/{number:03d}", number if number % 2 == 0 else None) for number in range(400)]
+    assert first + list(results) == expected
+
+
+def test_map_decodes_in_worker_threads_and_stops_at_an_error(store: Store) -> None:
+    """Decoding does not run in the caller's thread, and what it raises ends the iteration there."""
+    store.put_many((f"m/{number}", b"%d" % number) for number in range(9))
+
+    def decode(_: str, stored: Stored | None) -> str:
+        if stored is None:
+            raise LookupError("gone")
+        return threading.current_thread().name
+
+    results = store.map([f"m/{number}" for number in range(9)] + ["m/none"], decode)
+    assert threading.main_thread().name not in [next(results) for _ in range(9)]
+    with pytest.raises(LookupError, match="gone"):
+        next(results)
+
+
+def test_map_may_be_left_early(store: Store) -> None:
+    """A consumer that stops leaves nothing behind that would hold up the store."""
+    store.put_many((f"m/{number:03d}", b"") for number in range(200))
+    for key in store.map(keys_of(store), lambda key, _: key):
+        assert key == "m/000"
+        break
+    assert len(keys_of(store)) == 200
+
+
+def test_delete(store: Store) -> None:
+    """delete_many removes what it is given and nothing else, over more than one bulk request, and may be repeated."""
+    keys = [f"d/{number:04d}" for number in range(1200)]
+    store.put_many((key, b"") for key in [*keys, "d/stays"])
+    assert store.delete_many(iter(keys)) == 1200
+    assert store.delete_many(keys) == 1200
+    assert keys_of(store) == ["d/stays"]
+
+
+def test_the_meter_counts(store: Store) -> None:
+    """The meter counts requests and bytes of each kind; reading alone counts no PUT and no DELETE."""
+    assert store.meter.snapshot() == Counts()
+    assert measured(store, lambda: store.put("a", b"12345")) == Counts(puts=1, bytes_out=5)
+    assert measured(store, lambda: store.put_many([("b", b"1"), ("c", b"23")])) == Counts(puts=2, bytes_out=3)
+    assert measured(store, lambda: store.put_many_if([("a", b"9", IF_ABSENT)])) == Counts(puts=1, bytes_out=1)
+    assert measured(store, lambda: store.get("a")) == Counts(gets=1, bytes_in=5)
+    assert measured(store, lambda: list(store.map(["a", "none"], lambda *_: None))) == Counts(gets=2, bytes_in=5)
+    assert measured(store, lambda: keys_of(store)) == Counts(lists=1)
+    assert measured(store, lambda: (store.put_many([]), store.delete_many([]), store.put_many_if([]))) == Counts()
+    assert measured(store, lambda: store.delete_many(["a"])).deletes == 1
+
+
+@pytest.mark.parametrize(
+    "key", ["", "/etc/passwd", "../x", "a/../../x", "a//b", "a/", "a/./b", "a\\b", "a\nb", ".condvest/tmp"]
+)
+def test_no_key_leaves_the_lake(store: Store, key: str) -> None:
+    """A key that could name anything outside the lake is refused by every call, before anything is done."""
+    for call in (
+        lambda: store.get(key),
+        lambda: store.put(key, b""),
+        lambda: store.put_many([(key, b"")]),
+        lambda: store.put_many_if([(key, b"", IF_ABSENT)]),
+        lambda: store.delete_many([key]),
+        lambda: list(store.map([key], lambda *_: None)),
+        lambda: list(store.list(key + "/")),
+    ):
+        with pytest.raises(ConfigError, match=r"^[^\n]+$"):
+            call()
+    assert keys_of(store) == []
+    assert store.meter.snapshot().puts == 0
+
+
+def test_a_prefix_ends_with_a_slash(store: Store) -> None:
+    """A prefix that may mean half a name is refused."""
+    with pytest.raises(ConfigError, match="bron"):
+        list(store.list("bron"))
+
+
+def test_two_stores_on_one_url_see_each_other(store: Store, store_url: str) -> None:
+    """What one writes the other reads, and the URL of a store opens it again."""
+    etag = store.put(KEY, b"1")
+    again = open_store(store.url)
+    assert open_store(store_url).get(KEY) == again.get(KEY) == Stored(b"1", etag)
+    again.put(KEY, b"2", when=if_match(etag))
+    assert store.get(KEY).data == b"2"
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("", "empty"),
+        ("  ", "empty"),
+        ("ftp://host/x", "unknown scheme 'ftp'"),
+        ("s3://", "between"),
+        ("memory://", "between"),
+        ("file://host/x", "no host"),
+        ("s3://[bucket", "URL"),
+        ("s3://bucket/../x", "key '../x'"),
+        ("s3://bucket/x?region=y", "not repeated"),
+    ],
+)
+def test_a_wrong_url_is_refused(url: str, says: str) -> None:
+    """A URL of another form gives one line that says what is wrong."""
+    with pytest.raises(ConfigError, match=r"^[^\n]+$") as raised:
+        open_store(url)
+    assert re.search(re.escape(says), str(raised.value))
+
+
+def test_credentials_in_a_url_are_refused_and_not_repeated() -> None:
+    """A URL or endpoint that holds a secret is refused in words that do not hold it."""
+    with pytest.raises(ConfigError) as in_url:
+        open_store("s3://AKIAX:hunter2@bucket/x")
+    with pytest.raises(ConfigError) as in_endpoint:
+        open_store("s3://bucket/x", endpoint_url="https://AKIAX:hunter2@host")
+    assert "hunter2" not in str(in_url.value) + str(in_endpoint.value)
+    assert "AKIAX" not in str(in_url.value) + str(in_endpoint.value)
+
+
+def test_wrong_options_are_refused() -> None:
+    """An endpoint without scheme and a concurrency of none are refused."""
+    with pytest.raises(ConfigError, match="http"):
+        open_store("s3://bucket", endpoint_url="localhost:9000")
+    with pytest.raises(ConfigError, match="concurrency 0"):
+        open_store("memory://x", concurrency=0)
+
+
+def test_folder_urls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plain path, one with `~`, a relative one and a file URL with escapes name the same folder."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "my lake"
+    urls = {open_store(url).url for url in (str(folder), "~/my lake", "my lake", f"file://{tmp_path}/my%20lake")}
+    assert urls == {folder.as_uri()}
+    assert not folder.exists()
