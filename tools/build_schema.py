@@ -14,9 +14,8 @@ from condvest.state.schema import as_sql
 
 TARGET = Path(__file__).parents[1] / "database" / "schemas" / "schema_init_postgres.sql"
 HEADER = """\
--- The state database of condvest for PostgreSQL. Generated from the migrations in src/condvest/state/migrations by --
-tools/build_schema.py (`make schema`): do not edit. For an empty database; afterwards `condvest db upgrade` goes on
-from it.
+-- The state database of condvest for PostgreSQL. Generated from the migrations in src/condvest/state/migrations
+-- by tools/build_schema.py (`make schema`): do not edit. For an empty database; `condvest db upgrade` goes on from it.
 
 """
 

@@ -1,5 +1,5 @@
--- The state database of condvest for PostgreSQL. Generated from the migrations in src/condvest/state/migrations by
--- tools/build_schema.py (`make schema`): do not edit. For an empty database; afterwards `condvest db upgrade` goes on from it.
+-- The state database of condvest for PostgreSQL. Generated from the migrations in src/condvest/state/migrations
+-- by tools/build_schema.py (`make schema`): do not edit. For an empty database; `condvest db upgrade` goes on from it.
 
 BEGIN;
 

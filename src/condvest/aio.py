@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import Future, wait
 from functools import cache
-from typing import TypeVar, cast
+from typing import TypeVar
 
 K = TypeVar("K")
 T = TypeVar("T")
@@ -29,16 +29,6 @@ class LoopThread:
     def start(self, work: Coroutine[object, object, T]) -> Future[T]:
         """Start one coroutine and return what will hold its result."""
         return asyncio.run_coroutine_threadsafe(work, self._loop)
-
-    def iterate(self, items: AsyncIterator[T]) -> Iterator[T]:
-        """Yield the items of an async iterator, one at a time, as they are asked for."""
-        end = object()
-
-        async def following() -> object:
-            return await anext(items, end)
-
-        while (item := self.run(following())) is not end:
-            yield cast(T, item)
 
 
 @cache

@@ -339,7 +339,7 @@ def test_list_and_details_each_speak_for_their_own_columns(state: State) -> None
 
 
 def test_the_same_list_again_writes_nothing(state: State) -> None:
-    """A second run of one day writes nothing; on the next UTC day it writes when the symbols were last seen, and counts no change."""
+    """A second run of one day writes nothing; on the next UTC day it writes `last_seen`, and counts no change."""
     rows = [replace(APPLE, symbol=f"S{number}") for number in range(2_500)]
     assert state.upsert_symbols(rows, NOW) == 2_500
     with statements() as seen:
@@ -376,12 +376,10 @@ def test_symbols_sort_by_code_point(state: State) -> None:
 def test_details_are_asked_for_in_order_of_need(state: State) -> None:
     """Never asked first, active before delisted; then the oldest; never again what is fresh or was asked after the delisting."""
     day = timedelta(days=1)
-    gone = {"active": False, "delisted_at": NOW - 100 * day}
-    state.upsert_symbols(
-        [replace(APPLE, symbol=symbol) for symbol in ("NEW2", "NEW1", "OLD", "OLDER", "EDGE", "FRESH")]
-        + [replace(APPLE, symbol=symbol, **gone) for symbol in ("A_GONE_NEW", "GONE_BEFORE", "GONE_AFTER")],  # type:
-        ignore[arg - type],  # mixed values NOW,
-    )
+    gone = replace(APPLE, active=False, delisted_at=NOW - 100 * day)
+    listed = [replace(APPLE, symbol=symbol) for symbol in ("NEW2", "NEW1", "OLD", "OLDER", "EDGE", "FRESH")]
+    delisted = [replace(gone, symbol=symbol) for symbol in ("A_GONE_NEW", "GONE_BEFORE", "GONE_AFTER")]
+    state.upsert_symbols([*listed, *delisted], NOW)
     ages = {"OLD": 40, "OLDER": 50, "EDGE": 30, "FRESH": 29, "GONE_BEFORE": 101, "GONE_AFTER": 99}
     state.upsert_symbols([replace(DETAILS, symbol=s, details_at=NOW - age * day) for s, age in ages.items()], NOW)
     wanted = ["NEW1", "NEW2", "A_GONE_NEW", "GONE_BEFORE", "OLDER", "OLD", "EDGE"]

@@ -6,7 +6,7 @@ import traceback
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine, inspect, text
+from sqlalchemy import URL, create_engine, inspect, text
 
 from condvest.errors import CondvestError, ConfigError, DataError, TransientError
 from condvest.state import State
@@ -35,9 +35,10 @@ def run(url: str, statement: str) -> None:
 
 def test_a_sqlite_file_is_made_with_its_folder(tmp_path: Path) -> None:
     """Nobody has to prepare anything on a laptop; opening again finds the same file, whose folder holds nothing else."""
-    path = tmp_path / "100%41 new?x=1#y" / "deep" / "state.sqlite"
+    path = tmp_path / "100%41 new?x=1#ü" / "deep" / "state.sqlite"
+    url = URL.create("sqlite", database=str(path)).render_as_string()
     for _ in range(2):
-        with State.open(f"sqlite:///{path}", migrate=False) as state:
+        with State.open(url, migrate=False) as state:
             assert state.url_shown == f"sqlite:///{path}"
             assert state.ledger_is_empty()
     assert [entry.name for entry in path.parent.iterdir()] == ["state.sqlite"]
@@ -83,7 +84,7 @@ def test_tables_that_are_gone_are_named(state: State, state_url: str) -> None:
         "postgresql://condvest:p@ss/word: 100%@127.0.0.1:5432/condvest",
         "sqlite://",
         "postgresql://condvest:p@ss@127.0.0.1/condvest",
-        "sqlite:///",
+        "sqlite:////tmp/a?b",
         "sqlite:///:memory:",
     ],
 )
@@ -167,8 +168,13 @@ def test_a_connection_that_the_server_ended_is_replaced(postgres_server: Postgre
     with State.open(postgres_url, migrate=True) as state:
         postgres_server.run(end)
         assert state.ledger_is_empty()
-    database = Database(postgres_url, lock_timeout_seconds=1) with pytest.raises(TransientError, match="try again"),
-    database.write() as connection:  # noqa: PT012 - the block is the case
-        postgres_server.run(end)
-        connection.execute(text("SELECT 1"))
+    database = Database(postgres_url, lock_timeout_seconds=1)
+
+    def ended_amid() -> None:
+        with database.write() as connection:
+            postgres_server.run(end)
+            connection.execute(text("SELECT 1"))
+
+    with pytest.raises(TransientError, match="try again"):
+        ended_amid()
     database.close()

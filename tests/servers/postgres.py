@@ -48,9 +48,15 @@ class PostgresServer:
 
     def run(self, statement: str) -> None:
         """Run one statement as the server's administrator, outside a transaction."""
-        where = {"host": "127.0.0.1", "port": self.port, "user": USER, "password": PASSWORD, "dbname": "postgres"}
-        with psycopg.connect(**where, autocommit=True, connect_timeout=5) as connection:  # type: ignore[arg-type]  #
-        mixed values
+        with psycopg.connect(
+            host="127.0.0.1",
+            port=self.port,
+            user=USER,
+            password=PASSWORD,
+            dbname="postgres",
+            autocommit=True,
+            connect_timeout=5,
+        ) as connection:
             connection.execute(statement.encode())
 
     @contextmanager

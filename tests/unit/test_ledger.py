@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 
 from condvest.domain.calendar import Calendar
-from condvest.domain.ledger import SESSION_STATES, LedgerRow, SessionState, due, gaps, usual_rows, watermark
+from condvest.domain.ledger import SESSION_STATES, LedgerRow, SessionState, UsualRows, due, gaps, usual_rows, watermark
 
 CALENDAR = Calendar.shipped()
 # Thanksgiving (Nov 27) is no session, Nov 28 closes early (18:00 UTC).
@@ -102,3 +102,18 @@ def test_usual_rows_looks_ahead_when_nothing_landed_before() -> None:
     assert usual_rows(rows, MON) == 7
     assert usual_rows(rows, TUE) is None
     assert usual_rows([], TUE) is None
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_usual_rows_kept_up_equals_usual_rows_anew(seed: int) -> None:
+    """Noting sessions as they land, in any order and again, says the same as the whole ledger does."""
+    chance = random.Random(seed)
+    days = CALENDAR.sessions(date(2025, 1, 2), date(2025, 2, 28))
+    landed: dict[date, LedgerRow] = {}
+    usual = UsualRows([], window=5)
+    for _ in range(60):
+        row = LedgerRow(session_date=chance.choice(days), state="provisional", answer_rows=chance.randrange(100))
+        landed[row.session_date] = row
+        usual.note(row.session_date, row.answer_rows)
+        asked = chance.choice(days)
+        assert usual.around(asked) == usual_rows(list(landed.values()), asked, window=5)

@@ -14,21 +14,23 @@ from sqlalchemy import create_engine, text
 
 from condvest.state import State, schema
 from condvest.state.tables import metadata
+from servers.postgres import PostgresServer
 
 _TOOL = spec_from_file_location("build_schema", Path(__file__).parents[2] / "tools" / "build_schema.py")
 assert _TOOL is not None
 assert _TOOL.loader is not None
 build_schema = module_from_spec(_TOOL)
 _TOOL.loader.exec_module(build_schema)
-from servers.postgres import PostgresServer
 
 # What PostgreSQL itself says of a database: columns, constraints, indexes.
 CATALOG = """
-SELECT 'column', table_name, column_name, concat_ws(' ', data_type, is_nullable, column_default, collation_name,
-ordinal_position) FROM information_schema.columns WHERE table_schema = 'public' UNION ALL SELECT 'constraint',
-conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint WHERE connamespace =
-'public'::regnamespace UNION ALL SELECT 'index', tablename, indexname, indexdef FROM pg_indexes WHERE schemaname =
-'public' ORDER BY 1, 2, 3
+SELECT 'column', table_name, column_name,
+  concat_ws(' ', data_type, is_nullable, column_default, collation_name, ordinal_position)
+FROM information_schema.columns WHERE table_schema = 'public'
+UNION ALL SELECT 'constraint', conrelid::regclass::text, conname, pg_get_constraintdef(oid)
+FROM pg_constraint WHERE connamespace = 'public'::regnamespace
+UNION ALL SELECT 'index', tablename, indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'
+ORDER BY 1, 2, 3
 """
 
 

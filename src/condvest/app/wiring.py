@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -96,7 +95,11 @@ class App:
 
     @cached_property
     def calendar(self) -> Calendar:
-        """The shipped calendar less the closures that are recorded in the lake."""
+        """The shipped calendar less the closures that are recorded in the lake, as it was when first asked for."""
+        return self.read_calendar()
+
+    def read_calendar(self) -> Calendar:
+        """Return the calendar as the lake has it now: a job may have recorded a closure meanwhile."""
         return Calendar.shipped(read_closures(self.store))
 
     @cached_property
@@ -114,6 +117,19 @@ class App:
     def intervals(self) -> list[int]:
         """The intervals that silver holds (RESAMPLING_INTERVALS), ascending."""
         return read_intervals(self.settings.resampling_intervals, name="RESAMPLING_INTERVALS")
+
+    def limited(self, text: str) -> list[str]:
+        """Return the symbols of an option such as `AAPL,BRK.B`; ConfigError for one outside the universe."""
+        try:
+            symbols = parse_symbols(text)
+        except ConfigError as error:
+            raise ConfigError(f"--symbols: {error}") from None
+        strange = sorted(set(symbols) - self.universe) if self.universe is not None else []
+        if strange:
+            raise ConfigError(
+                f"--symbols: {strange[0]} is not in CONDVEST_UNIVERSE, which limits this lake; add it there, or leave it out"
+            )
+        return symbols
 
     def source(self) -> PolygonSource:
         """Return a new client of the provider's REST API; ConfigError without a key."""
@@ -150,7 +166,7 @@ class App:
 
     def is_new(self) -> bool:
         """Say whether there is no lake yet: no object, and no state that speaks of one. Makes nothing."""
-        if next(self._objects(), None) is not None:
+        if next(iter(self.store.list("")), None) is not None:
             return False
         if self.settings.rds_host is None:
             return not self._sqlite_path().exists()
@@ -172,9 +188,6 @@ class App:
             sessions = rebuild_ledger(self.store, self.state, calendar=self.calendar, now=self.now())
             event("ledger_rebuilt", sessions=sessions, why="the state was empty beside a filled lake")
         return self.state
-
-    def _objects(self) -> Iterator[object]:
-        return iter(self.store.list(""))
 
     def _hand_over_keys(self) -> None:
         """Give the client library the keys of `.env`: it looks for them in the environment alone."""

@@ -23,6 +23,7 @@ from condvest.errors import DataError
 
 _KEYS: Final = {"open": "o", "high": "h", "low": "l", "close": "c", "volume": "v", "vwap": "vw", "transactions": "n"}
 _REQUIRED: Final = ("open", "high", "low", "close", "volume")
+_ZEROS: Final = {kind: pa.scalar(0, pa.int32()).cast(kind) for kind in (pa.date32(), pa.float64(), pa.int64())}
 _FLAT_COLUMNS: Final = ("ticker", "volume", "open", "close", "high", "low", "window_start", "transactions")
 #: Spellings that a float of Python or C would take but that are no number of the provider's.
 _DIGITS: Final = frozenset("0123456789+-.eE")
@@ -275,8 +276,7 @@ def _digest(bars: pa.Table, rejects: Sequence[Reject]) -> str:
         for chunk in bars[name].chunks:
             digest.update(b"|" + name.encode() + b"|")
             nulls = pc.is_null(chunk)
-            values = pc.fill_null(chunk, pa.scalar(0, pa.int32()).cast(chunk.type))
-            digest.update(_bytes(values))
+            digest.update(_bytes(pc.fill_null(chunk, _ZEROS[chunk.type]) if chunk.null_count else chunk))
             digest.update(_bytes(pc.cast(nulls, pa.uint8())))
     for reject in rejects:
         digest.update(f"\n{reject.session}|{reject.symbol}|{reject.raw}".encode())

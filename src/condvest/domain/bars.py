@@ -34,6 +34,13 @@ ANSWER_SCHEMA: Final = pa.schema([pa.field("symbol", pa.string()), pa.field("dat
 DAILY_SCHEMA: Final = pa.schema([*ANSWER_SCHEMA, pa.field("ingested_at", UTC_MICROSECONDS)])
 
 
+# Typed once: Arrow takes longer to find the type of a Python number than to compare a column with it.
+_ZERO: Final = pa.scalar(0.0, pa.float64())
+_NO_COUNT: Final = pa.scalar(0, pa.int64())
+_FALSE: Final = pa.scalar(False, pa.bool_())
+_TRUE: Final = pa.scalar(True, pa.bool_())
+
+
 @dataclass(frozen=True, slots=True)
 class Reject:
     """A row that breaks a rule, as it goes to quarantine."""
@@ -55,17 +62,17 @@ def broken_rules(bars: pa.Table) -> dict[str, pa.BooleanArray]:
     bad_symbol = pa.array([not (symbol is not None and is_valid_symbol(symbol)) for symbol in symbols], pa.bool_())
     bad_price = pa.array([False] * len(symbols), pa.bool_())
     for name in PRICE_NAMES:
-        sound = pc.and_(pc.is_finite(bars[name]), pc.greater(bars[name], 0.0))
-        bad_price = pc.or_(bad_price, pc.invert(pc.fill_null(sound, False)))
-    sound_volume = pc.and_(pc.is_finite(bars["volume"]), pc.greater_equal(bars["volume"], 0.0))
-    sound_vwap = pc.and_(pc.is_finite(bars["vwap"]), pc.greater_equal(bars["vwap"], 0.0))
+        sound = pc.and_(pc.is_finite(bars[name]), pc.greater(bars[name], _ZERO))
+        bad_price = pc.or_(bad_price, pc.invert(pc.fill_null(sound, _FALSE)))
+    sound_volume = pc.and_(pc.is_finite(bars["volume"]), pc.greater_equal(bars["volume"], _ZERO))
+    sound_vwap = pc.and_(pc.is_finite(bars["vwap"]), pc.greater_equal(bars["vwap"], _ZERO))
     return {
         "symbol": _flat(bad_symbol),
         "price": _flat(bad_price),
-        "high_below_low": _flat(pc.fill_null(pc.less(bars["high"], bars["low"]), False)),
-        "volume": _flat(pc.invert(pc.fill_null(sound_volume, False))),
-        "vwap": _flat(pc.invert(pc.fill_null(sound_vwap, True))),
-        "transactions": _flat(pc.fill_null(pc.less(bars["transactions"], 0), False)),
+        "high_below_low": _flat(pc.fill_null(pc.less(bars["high"], bars["low"]), _FALSE)),
+        "volume": _flat(pc.invert(pc.fill_null(sound_volume, _FALSE))),
+        "vwap": _flat(pc.invert(pc.fill_null(sound_vwap, _TRUE))),
+        "transactions": _flat(pc.fill_null(pc.less(bars["transactions"], _NO_COUNT), _FALSE)),
     }
 
 
@@ -112,7 +119,7 @@ def same_values(left: pa.Table, right: pa.Table) -> pa.BooleanArray:
     for name in VALUE_NAMES:
         a, b = left[name], right[name]
         both_null = pc.and_(pc.is_null(a), pc.is_null(b))
-        column = pc.or_(pc.fill_null(pc.equal(a, b), False), both_null)
+        column = pc.or_(pc.fill_null(pc.equal(a, b), _FALSE), both_null)
         equal = column if equal is None else pc.and_(equal, column)
     return _flat(equal)
 
@@ -170,6 +177,16 @@ def merge_history(tables: list[pa.Table]) -> pa.Table:
     last_of_date = pc.not_equal(dates[:-1], dates[1:])
     keep = pa.concat_arrays([_flat(last_of_date), pa.array([True])])
     return rows.filter(keep).combine_chunks()
+
+
+def changed_history(before: pa.Table, after: pa.Table) -> pa.Table:
+    """Return the rows of one symbol's history that are new or differ from an earlier version of it, ascending."""
+    where = pc.index_in(after["date"], value_set=before["date"].combine_chunks())
+    known = _flat(pc.is_valid(where))
+    kept, old = after.filter(known), before.take(_flat(where).filter(known))
+    differs = pc.invert(pc.and_(same_values(kept, old), _flat(pc.equal(kept["ingested_at"], old["ingested_at"]))))
+    parts = [after.filter(pc.invert(known)), kept.filter(differs)]
+    return pa.concat_tables(parts).sort_by("date").combine_chunks()
 
 
 def _follow_each_other(tables: list[pa.Table]) -> bool:

@@ -8,6 +8,7 @@ from datetime import date
 
 import pyarrow as pa
 
+from condvest.domain.calendar import Calendar
 from condvest.jobs.progress import Progress, silent
 from condvest.jobs.transpose import Transposition
 from condvest.jobs.write_bars import merge_parts
@@ -37,6 +38,7 @@ def merge_landed(
     sessions: Sequence[date],
     index: LandingIndex,
     *,
+    calendar: Calendar,
     universe: Collection[str] | None = None,
     progress: Progress = silent,
 ) -> LandedMerge:
@@ -47,7 +49,9 @@ def merge_landed(
     """
     result = LandedMerge()
     with Transposition() as transposition:
-        take_landed(store, sessions, index, transposition, result, universe=universe, progress=progress)
+        take_landed(
+            store, sessions, index, transposition, result, universe=universe, calendar=calendar, progress=progress
+        )
         symbols = transposition.symbols
         parts = _noting_last(transposition.histories(), result, len(symbols), progress)
         result.left = merge_parts(store, parts, symbols)
@@ -56,20 +60,23 @@ def merge_landed(
 
 def take_landed(
     store: Store,
-    sessions: Sequence[date],
+    sessions: Sequence[date] | None,
     index: LandingIndex,
     transposition: Transposition,
     result: LandedMerge,
     *,
     universe: Collection[str] | None,
+    calendar: Calendar,
     progress: Progress,
 ) -> None:
-    """Read the landed answers of some sessions (ascending) into a transposition."""
+    """Read the landed answers of some sessions (ascending; None: of all) into a transposition."""
+    total = len(index.answers if sessions is None else sessions)
     for done, folded in enumerate(fold(store, sessions, index, universe), 1):
-        result.sessions[folded.session] = SessionCount(folded.bars.num_rows, folded.restated)
-        if folded.bars.num_rows:
-            transposition.add(folded.bars)
-        progress("read landed sessions", done, len(sessions))
+        if calendar.is_session(folded.session):
+            result.sessions[folded.session] = SessionCount(folded.bars.num_rows, folded.restated)
+            if folded.bars.num_rows:
+                transposition.add(folded.bars)
+        progress("read landed sessions", done, max(done, total))
 
 
 def _noting_last(

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 
+from condvest.domain.calendar import Calendar
 from condvest.jobs.backfill import LandedMerge, take_landed
 from condvest.jobs.bronze import SymbolFiles, list_bronze
 from condvest.jobs.merging import Merged, MergeTask, contains, merge_symbols
@@ -43,6 +44,7 @@ def consolidate(
     now: datetime,
     symbols: Collection[str] | None = None,
     universe: Collection[str] | None = None,
+    calendar: Calendar | None = None,
     force_full: bool = False,
     retention_days: int = 30,
     skip_cleanup: bool = False,
@@ -67,7 +69,9 @@ def consolidate(
         event("consolidate_planned", symbols=report.symbols, to_merge=len(tasks))
         planned: Iterable[MergeTask] = tasks
         if force_full:
-            planned = _with_landed(store, landed, tasks, universe if symbols is None else symbols, progress)
+            planned = _with_landed(
+                store, landed, tasks, universe if symbols is None else symbols, calendar or Calendar.shipped(), progress
+            )
         for done, merged in enumerate(merge_symbols(store, planned, manifest), 1):
             _count(report, merged)
             if merged.entry is not None and merged.bars is not None:
@@ -108,11 +112,13 @@ def _with_landed(
     landed: Transposition,
     tasks: Sequence[MergeTask],
     symbols: Collection[str] | None,
+    calendar: Calendar,
     progress: Progress,
 ) -> Iterator[MergeTask]:
     """Yield each task together with all that landed for its symbol, and one for each symbol that only landing has."""
     index = read_index(store)
-    take_landed(store, sorted(index.answers), index, landed, LandedMerge(), universe=symbols, progress=progress)
+    found = LandedMerge()
+    take_landed(store, None, index, landed, found, universe=symbols, calendar=calendar, progress=progress)
     by_symbol = {task.files.symbol: task for task in tasks}
     for symbol, bars in landed.histories():
         task = by_symbol.pop(symbol, MergeTask(SymbolFiles(symbol, None, ()), ()))

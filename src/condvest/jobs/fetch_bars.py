@@ -161,11 +161,15 @@ def _backfill(fetch: _Fetch, sessions: Sequence[date], ask: Sequence[date], prog
             waiting = []
         progress("land sessions", done, len(ask))
     fetch = replace(fetch, index=read_index(fetch.store, sessions))
-    merged = merge_landed(fetch.store, sessions, fetch.index, universe=fetch.universe, progress=progress)
+    merged = merge_landed(
+        fetch.store, sessions, fetch.index, calendar=fetch.calendar, universe=fetch.universe, progress=progress
+    )
     fetch.report.unmerged += merged.left
     if merged.left:
         return
-    rows = [_row(fetch, session, found.rows, found.restated) for session, found in merged.sessions.items()]
+    # A session of which only some symbols' ranges landed is not done.
+    whole = [(session, found) for session, found in merged.sessions.items() if fetch.index.last(session)]
+    rows = [_row(fetch, session, found.rows, found.restated) for session, found in whole]
     fetch.state.record(rows, watermarks=merged.last_sessions, reason="backfill", now=fetch.now)
     for row in rows:
         _note(fetch, row)
@@ -176,9 +180,8 @@ def _daily(fetch: _Fetch, outcome: SessionAnswer | SessionRefusal) -> None:
     if answer is None:
         return
     session, last = answer.session, fetch.index.last(answer.session)
-    before = (
-        next(fold(fetch.store, [session], fetch.index, fetch.universe)).bars if last else DAILY_SCHEMA.empty_table()
-    )
+    folded = next(fold(fetch.store, [session], fetch.index, fetch.universe), None)
+    before = folded.bars if folded is not None else DAILY_SCHEMA.empty_table()
     bars = only(answer.parsed.bars, fetch.universe)
     at, objects = _landing(fetch, answer)
     fetch.store.put_many(objects)

@@ -12,7 +12,7 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from condvest.domain.bars import merge_history, same_values
+from condvest.domain.bars import changed_history, merge_history, same_values
 from condvest.errors import CommitConflict
 from condvest.jobs.bronze import DailyFile, ReadFile, SymbolFiles, blocks, list_bronze, read_file
 from condvest.log import event, warn
@@ -164,14 +164,9 @@ def _difference(before: pa.Table | None, after: pa.Table) -> tuple[int, int, dat
     """Return how many sessions are new, how many differ, and the first of both. No session ever goes."""
     if before is None:
         return after.num_rows, 0, after["date"][0].as_py()
-    where = pc.index_in(after["date"], value_set=before["date"].combine_chunks())
-    known = pc.is_valid(where)
-    kept, old = after.filter(known), before.take(where.filter(known))
-    same = pc.and_(same_values(kept, old), pc.equal(kept["ingested_at"], old["ingested_at"]))
-    changed = kept["date"].filter(pc.invert(same))
-    added = after["date"].filter(pc.invert(known))
-    days = [day for day in (pc.min(changed).as_py(), pc.min(added).as_py()) if day is not None]
-    return len(added), len(changed), min(days, default=None)
+    rows = changed_history(before, after)
+    added = after.num_rows - before.num_rows
+    return added, rows.num_rows - added, rows["date"][0].as_py() if rows.num_rows else None
 
 
 def _set_aside(store: Store, plans: Sequence[_Plan]) -> None:

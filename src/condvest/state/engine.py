@@ -16,10 +16,9 @@ from condvest.state.failures import translated
 # Writers of one PostgreSQL database take turns under this key (the ASCII codes of the name, as a 64-bit number).
 _WRITERS = int.from_bytes(b"condvest")
 _WRITES = "condvest_writes"
-_SQLITE = "sqlite:///"
 _UNREADABLE = (
     "the state database's address cannot be read: it is sqlite:///path or postgresql+psycopg://user:password@host/name;"
-    " percent-encode the special characters of the password"
+    " percent-encode special characters"
 )
 
 
@@ -65,21 +64,23 @@ class Database:
 def parse_url(text: str) -> URL:
     """Read a database address: `sqlite:///path` or `postgresql+psycopg://user:password@host/name`.
 
-    A SQLite path is taken as it stands: a `%`, `?` or `#` in it is part of a name. In a PostgreSQL address special
-    characters are percent-encoded and options follow a `?`.
+    Special characters of the parts are percent-encoded, as `sqlalchemy.URL.render_as_string` does it; PostgreSQL's options
+    follow a `?`.
 
     Raises:
         ConfigError: anything else. The text is not repeated: it may hold a password.
     """
-    if text.startswith(_SQLITE):
-        path = text.removeprefix(_SQLITE)
-        if path in ("", ":memory:"):
-            raise ConfigError("state database 'sqlite' has no file: the ledger outlives a run; write sqlite:///path")
-        return URL.create("sqlite", database=path)
     try:
         url = make_url(text)
     except (ArgumentError, ValueError):
         raise ConfigError(_UNREADABLE) from None
+    if url.drivername == "sqlite":
+        # What follows a `?` would be cut off, and another file opened.
+        if url.database in (None, "", ":memory:") or "?" in text:
+            raise ConfigError(
+                f"state database {text}: it needs a file, without options; write sqlite:///path, ? as %3F"
+            )
+        return url
     if url.drivername not in ("postgres", "postgresql", "postgresql+psycopg"):
         raise ConfigError(f"state database {url.drivername!r}: it is sqlite or postgresql+psycopg; choose one of them")
     if "@" in f"{url.host}{url.database}":  # the end of a password that is not encoded

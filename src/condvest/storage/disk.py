@@ -15,7 +15,7 @@ from pathlib import Path
 from condvest.errors import ConfigError, TransientError
 
 # This module works on plain string paths and `os` calls: a `pathlib` call costs as much as writing a small file.
-# ruff: noqa: PTH103, PTH105, PTH116, PTH120
+# ruff: noqa: PTH102, PTH103, PTH105, PTH108, PTH116, PTH120
 
 _FEW = 16  # up to here, waiting for each file costs less than waiting for all that the file system has to write
 _REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
@@ -77,21 +77,21 @@ def rename(path: str, target: str) -> list[str]:
     try:
         os.replace(path, target)
     except FileNotFoundError:
-        changed = [folder, *_make(folder)]
+        changed = [folder, *make_folder(folder)]
         os.replace(path, target)
         return changed
     return [folder]
 
 
-def _make(folder: str) -> list[str]:
-    """Make a folder and those above it; return the parents, as a new folder is durable only when its parent is."""
+def make_folder(folder: str) -> list[str]:
+    """Make a folder and those above it; return the parents, which are to be synced: they hold the new folders' names."""
     parent = os.path.dirname(folder)
     try:
         os.mkdir(folder)
     except FileExistsError:  # another writer was quicker
         return [parent]
     except FileNotFoundError:
-        parents = _make(parent)
+        parents = make_folder(parent)
         os.makedirs(folder, exist_ok=True)
         return [parent, *parents]
     return [parent]

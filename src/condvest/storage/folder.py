@@ -20,7 +20,7 @@ from typing import NamedTuple, TypeVar
 
 from condvest.aio import in_order
 from condvest.errors import CommitConflict, ConfigError, ObjectNotFound
-from condvest.storage.disk import clear_errors, etag_of, newer, rename, status_of, sync, write_file
+from condvest.storage.disk import clear_errors, etag_of, make_folder, newer, rename, status_of, sync, write_file
 from condvest.storage.layout import check_key, check_prefix
 from condvest.storage.locks import StripedLocks
 from condvest.storage.store import ALWAYS, Meter, ObjectInfo, PutResult, Stored, When
@@ -217,8 +217,9 @@ class FolderStore:
                 sync(self.root, folders)
 
     def _make_folders(self) -> None:
-        self._tmp.mkdir(parents=True, exist_ok=True)
-        self._lock_folder.mkdir(exist_ok=True)
+        changed = {*make_folder(str(self._tmp)), *make_folder(str(self._lock_folder))}
+        if self._fsync:
+            sync(self.root, changed)
 
     def _sweep(self) -> None:
         """Remove what killed processes left aside. A living one needs no file there for as long as a day."""

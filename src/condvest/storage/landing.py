@@ -124,17 +124,21 @@ def receipt(answer: LandingKey, now: datetime) -> bytes:
 
 
 def fold(
-    store: Store, sessions: Sequence[date], index: LandingIndex, symbols: Collection[str] | None = None
+    store: Store, sessions: Sequence[date] | None, index: LandingIndex, symbols: Collection[str] | None = None
 ) -> Iterator[Folded]:
-    """Yield each session that has a landed answer as its answers tell it, in the order given, a few read ahead.
+    """Yield each session of which anything landed as its answers tell it, in the order given, a few read ahead.
+
+    `sessions` None takes all, ascending; then a range answer's rows on days that are no session come too.
 
     Answers count in the order in which they came: the last value of a bar wins, a value that comes again keeps its
     `ingested_at`, and a bar that a later answer no longer holds stays. `symbols` limits the bars; None takes all.
     Range answers take part; those that touch the sessions are held in memory.
     """
-    wanted = [session for session in sessions if index.answers.get(session)]
-    keys = [key for session in wanted for key, _ in index.answers[session]]
     ranged = _range_rows(store, index, symbols)
+    if sessions is None:
+        sessions = sorted(index.answers.keys() | ranged.keys())
+    wanted = [session for session in sessions if index.answers.get(session) or session in ranged]
+    keys = [key for session in wanted for key, _ in index.answers.get(session, [])]
 
     def read(key: str, stored: Stored | None) -> tuple[LandingKey, pa.Table]:
         found = layout.parse_landing_key(key)
@@ -144,7 +148,7 @@ def fold(
 
     read_answers = store.map(keys, read)
     for session in wanted:
-        rows = [next(read_answers) for _ in index.answers[session]]
+        rows = [next(read_answers) for _ in index.answers.get(session, [])]
         rows += ranged.get(session, [])
         yield fold_answers(session, sorted(rows, key=lambda row: _order(row[0])))
 
@@ -159,13 +163,6 @@ def fold_answers(session: date, answers: Sequence[tuple[LandingKey, pa.Table]]) 
         changed, differing = changed_rows(known, bars, key.instant)
         known, restated = overlay(known, changed), restated + differing
     return Folded(session, known, restated)
-
-
-def read_range_rows(
-    store: Store, index: LandingIndex, symbols: Collection[str] | None = None
-) -> dict[date, list[tuple[LandingKey, pa.Table]]]:
-    """Return the rows of all landed range answers in the index, by session."""
-    return _range_rows(store, index, symbols)
 
 
 def _range_rows(

@@ -101,6 +101,8 @@ class ObjectStore:
         self._base = f"{prefix}/" if prefix else ""
         self._concurrency = concurrency
         self._loop = io_loop()
+        # Kept, not made anew by each `map`: a read that was cancelled too late must still find it.
+        self._decoders = ThreadPoolExecutor(_DECODERS, thread_name_prefix="condvest-decode")
 
     def get(self, key: str) -> Stored:
         """Return one object; see `Store.get`."""
@@ -111,13 +113,12 @@ class ObjectStore:
 
     def map(self, keys: Iterable[str], decode: Callable[[str, Stored | None], T]) -> Iterator[T]:
         """Read objects at the same time and decode them in two threads; see `Store.map`."""
-        with ThreadPoolExecutor(_DECODERS, thread_name_prefix="condvest-decode") as pool:
 
-            async def work(key: str) -> T:
-                stored = await self._read(key)
-                return await asyncio.get_running_loop().run_in_executor(pool, decode, key, stored)
+        async def work(key: str) -> T:
+            stored = await self._read(key)
+            return await asyncio.get_running_loop().run_in_executor(self._decoders, decode, key, stored)
 
-            yield from in_order(lambda key: self._loop.start(work(check_key(key))), keys, ahead=self._concurrency)
+        return in_order(lambda key: self._loop.start(work(check_key(key))), keys, ahead=self._concurrency)
 
     def put(self, key: str, data: bytes, *, when: When = ALWAYS) -> str:
         """Write one object; see `Store.put`."""

@@ -15,7 +15,7 @@ from condvest.errors import CommitConflict, CondvestError, ConfigError, ObjectNo
 
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>(\w+)</Code>|\(code: (\w+)\)")
-_ADDRESS_OF_INSTANCE_METADATA = "169.254.169.254"
+_INSTANCE_METADATA = "/latest/"  # where obstore looks for credentials last; no key of a lake is that path
 _REFUSED = frozenset(
     {
         "AccessDenied",
@@ -50,13 +50,13 @@ def _clear(error: Exception, url: str) -> CondvestError:
     status = found[1] if (found := _STATUS.search(text)) else ""
     code = found[1] or found[2] if (found := _CODE.search(text)) else ""
     said = " ".join(filter(None, (status, code)))
-    if isinstance(error, AlreadyExistsError | PreconditionError):
-        return CommitConflict(f"lake {url}: the object changed since it was read ({said}); read again")
     if code == "NoSuchBucket":
         return ConfigError(f"lake {url}: there is no such bucket; make it, or give another one in LAKE_URL")
+    if isinstance(error, AlreadyExistsError | PreconditionError):
+        return CommitConflict(f"lake {url}: the object changed since it was read ({said}); read again")
     if isinstance(error, FileNotFoundError):
         return ObjectNotFound(f"lake {url}: no such object ({said}); list what is there")
-    if _ADDRESS_OF_INSTANCE_METADATA in text:
+    if _INSTANCE_METADATA in text.partition(" in ")[0]:
         return ConfigError(f"lake {url}: no credentials found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
     if status in ("401", "403") or code in _REFUSED:
         return ConfigError(

@@ -1,0 +1,116 @@
+"""A job as a run: recorded with what it was asked, what came of it and what it cost."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import date
+from typing import Any, Final, Protocol
+
+from condvest.app.wiring import App
+from condvest.domain.records import RunOutcome, Traffic
+from condvest.errors import CondvestError
+
+#: A longer list stands in the record of runs as its length: a backfill names thousands of sessions.
+_RECORDED_ITEMS: Final = 20
+
+
+class Report(Protocol):
+    """What every job's report tells; most have `left` besides, and all are dataclasses."""
+
+    @property
+    def nothing_new(self) -> bool:
+        """Whether the lake is as it was."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobResult:
+    """What came of a job, in plain values that JSON knows. `left`: what the next run has to do, one line each."""
+
+    job: str
+    outcome: RunOutcome
+    counts: dict[str, Any]
+    left: list[str]
+    traffic: Traffic
+    seconds: float
+
+    @property
+    def exit_code(self) -> int:
+        """0: all is done. 1: something is left or broken."""
+        return 1 if self.left else 0
+
+    def as_json(self) -> dict[str, Any]:
+        """Return all of it as one JSON object."""
+        return dataclasses.asdict(self)
+
+
+def run_job(
+    app: App,
+    job: str,
+    arguments: Mapping[str, object],
+    work: Callable[[], Report],
+    *,
+    left: Callable[[Any], Sequence[str]] = lambda report: getattr(report, "left", ()),
+) -> JobResult:
+    """Do `work` as a recorded run and return what came of it; what it raises is recorded and goes on.
+
+    The outcome is `partial` when something is left, `nothing_new` when the report says so and nothing was written or
+    deleted, else `done`. `arguments` hold no secret.
+    """
+    before, requests, started = app.store.meter.snapshot(), app.requests, time.perf_counter()
+    run = app.state.start_run(job, {name: plain(value) for name, value in arguments.items()}, app.now())
+
+    def traffic() -> Traffic:
+        cost = dataclasses.asdict(app.store.meter.snapshot() - before)
+        return Traffic(requests=app.requests - requests, **cost)
+
+    try:
+        report = work()
+    except BaseException as error:
+        # A message of ours holds no secret; another's might.
+        reason = str(error) if isinstance(error, CondvestError) else type(error).__name__
+        with suppress(CondvestError):  # the first error is the one to tell
+            app.state.finish_run(run, "failed", counts={}, now=app.now(), traffic=traffic(), error=reason)
+        raise
+    cost, remaining, counts = traffic(), list(left(report)), fields(report)
+    is_new = not report.nothing_new or cost.puts or cost.deletes
+    outcome: RunOutcome = "partial" if remaining else "done" if is_new else "nothing_new"
+    rest = f"{len(remaining)} left, first: {remaining[0]}" if remaining else None
+    recorded = {name: _shortened(value) for name, value in counts.items()}
+    app.state.finish_run(run, outcome, counts=recorded, now=app.now(), traffic=cost, error=rest)
+    seconds = round(time.perf_counter() - started, 3)
+    return JobResult(job=job, outcome=outcome, counts=counts, left=remaining, traffic=cost, seconds=seconds)
+
+
+def fields(record: object) -> dict[str, Any]:
+    """Return the fields of a dataclass as plain values, without `left`, which stands beside them."""
+    if not dataclasses.is_dataclass(record):
+        return {}
+    names = [field.name for field in dataclasses.fields(record) if field.name != "left"]
+    return {name: plain(getattr(record, name)) for name in names}
+
+
+def plain(value: object) -> Any:
+    """Return a value as JSON knows it: dates and instants as ISO text, records and mappings as objects, sets sorted."""
+    if value is None or isinstance(value, str | int | float):
+        return value
+    if isinstance(value, date):
+        return value.isoformat()
+    if dataclasses.is_dataclass(value):
+        return fields(value)
+    if isinstance(value, Mapping):
+        return {str(plain(name)): plain(item) for name, item in value.items()}
+    if isinstance(value, Collection):
+        items = [plain(item) for item in value]
+        return sorted(items) if isinstance(value, set | frozenset) else items
+    return str(value)
+
+
+def _shortened(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _shortened(item) for name, item in value.items()} if len(value) <= _RECORDED_ITEMS else len(value)
+    return len(value) if isinstance(value, list) and len(value) > _RECORDED_ITEMS else value

@@ -1,0 +1,126 @@
+"""The entry point: one line an error, one JSON object when asked for, and the exit codes 0, 1, 2 and 130."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from condvest.cli.jobs import add_jobs
+from condvest.cli.options import Options, log_to_stderr
+from condvest.cli.show import add_views
+from condvest.errors import CondvestError, ConfigError
+
+DONE, LEFT, WRONG, INTERRUPTED = 0, 1, 2, 130
+
+_HELP = """The batch layer of a market-data lake: daily bars of the US stock market in plain parquet files.
+
+A first day: `condvest fetch bars --from 2020-01-02`, then `condvest fetch meta`, `condvest consolidate` and
+`condvest resample`. Every later day: `condvest run`. To look: `condvest status`, `condvest bars AAPL`.
+
+Settings come from the environment and from `.env` in the working folder (the README lists them): POLYGON_API_KEY is
+needed to fetch, LAKE_URL says where the lake is.
+
+Exit codes: 0 done, 1 something is left or broken, 2 wrong usage or settings, 130 interrupted.
+"""
+
+application = typer.Typer(
+    name="condvest", help=_HELP, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown"
+)
+
+
+@application.callback(invoke_without_command=True)
+def _before(
+    context: typer.Context,
+    lake: Annotated[
+        str | None,
+        typer.Option(
+            "--lake",
+            metavar="URL",
+            help="Where the lake is: a path, file:///path or s3://bucket/prefix. Default: LAKE_URL, else ./lake.",
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")] = False,
+    now: Annotated[
+        str | None,
+        typer.Option(
+            "--now",
+            metavar="INSTANT",
+            help="The instant that counts as now, for example 2025-11-20T21:30:00Z. Default: CONDVEST_NOW, else the clock.",
+        ),
+    ] = None,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    context.obj = Options(lake, as_json, now)
+    if version:
+        from importlib.metadata import version as version_of
+
+        number = version_of("condvest")
+        typer.echo(json.dumps({"version": number}) if as_json else f"condvest {number}")
+        raise typer.Exit(DONE)
+    if context.invoked_subcommand is None:
+        if as_json:
+            raise ConfigError("no command was given; name one after --json: condvest --json status")
+        typer.echo(context.get_help(), err=True)
+        raise typer.Exit(WRONG)
+    log_to_stderr()
+
+
+add_jobs(application)
+add_views(application)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 0 done, 1 something left or broken, 2 wrong usage or settings.
+
+    An error of condvest or of usage is one line on stderr, or with `--json` one object on stdout. Any other is a bug: it
+    goes on with its traceback.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    as_json = "--json" in words  # as well when the options cannot be read
+    try:
+        code = application(args=words, prog_name="condvest", standalone_mode=False)
+        sys.stdout.flush()
+    except CondvestError as error:
+        _tell(str(error), type(error).__name__, as_json)
+        return WRONG if isinstance(error, ConfigError) else LEFT
+    except typer.TyperException as error:
+        _tell(_usage(error), "UsageError", as_json)
+        return WRONG
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    except BrokenPipeError:
+        # Who read our output has seen enough; what is still buffered must not fail at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return LEFT
+    except Exception as error:
+        if as_json:
+            _tell("this is a bug in condvest; its traceback is on stderr: please report it", type(error).__name__, True)
+        raise
+    if code == INTERRUPTED:
+        _tell(
+            "interrupted: what was acknowledged is kept; run the same command again to finish", "Interrupted", as_json
+        )
+    return int(code or DONE)
+
+
+def _tell(message: str, kind: str, as_json: bool) -> None:
+    line = " ".join(message.split())
+    if as_json:
+        typer.echo(json.dumps({"error": line, "kind": kind}, ensure_ascii=False))
+    else:
+        typer.echo(f"error: {line}", err=True)
+
+
+def _usage(error: typer.TyperException) -> str:
+    """Return what is wrong with the words of the command, and where to look."""
+    message = error.format_message().rstrip(".")
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else "condvest"
+    if path != "condvest" and any(f"No such option: {name}" in message for name in ("--lake", "--json", "--now")):
+        return f"{message}; options of condvest itself go before the command: condvest --json status"
+    return f"{message}; see `{path} --help`"

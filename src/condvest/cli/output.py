@@ -1,0 +1,159 @@
+"""What commands print: results as text for people or as JSON, tables of bars in four formats."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+
+import typer
+
+from condvest.errors import ConfigError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from condvest.app.runs import JobResult
+
+Format: TypeAlias = Literal["table", "csv", "json", "parquet"]
+#: So many lines of what is left go to a person; JSON has all.
+_LINES: Final = 20
+_COLUMN_GAP: Final = "  "
+
+
+def print_json(value: Mapping[str, Any]) -> None:
+    """Print one JSON object; numbers that JSON does not know become null."""
+    typer.echo(json.dumps(_json(value), ensure_ascii=False, allow_nan=False))
+
+
+def print_job(result: JobResult) -> None:
+    """Print what a job did; what it left goes to stderr, the first lines of it."""
+    cost = f"{result.traffic.puts} PUT, {result.traffic.deletes} DELETE"
+    asked = f", {result.traffic.requests} provider requests" if result.traffic.requests else ""
+    said = "nothing new" if result.outcome == "nothing_new" else result.outcome
+    typer.echo(f"{result.job}: {said}: {cost}{asked} ({result.seconds:.1f} s)")
+    for name, value in result.counts.items():
+        if isinstance(value, Mapping) and any(isinstance(item, Mapping) for item in value.values()):
+            for step, counts in value.items():
+                typer.echo(f"  {step}: {_counted(counts) or 'nothing new'}")
+    if line := _counted(result.counts):
+        typer.echo(f"  {line}")
+    for line in result.left[:_LINES]:
+        typer.echo(f"left: {' '.join(line.split())}", err=True)
+    if len(result.left) > _LINES:
+        typer.echo(f"left: and {len(result.left) - _LINES} more; --json names all", err=True)
+
+
+def print_rows(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print rows under their columns' names, aligned; numbers to the right."""
+    texts = [[_text(value) for value in row] for row in rows]
+    widths = [
+        max(len(name), *(len(row[place]) for row in texts)) if texts else len(name)
+        for place, name in enumerate(columns)
+    ]
+    numeric = [
+        bool(rows) and all(isinstance(row[place], int | float | None) for row in rows) for place in range(len(columns))
+    ]
+
+    def line(cells: Sequence[str]) -> str:
+        parts = [
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(cells, widths, numeric, strict=True)
+        ]
+        return _COLUMN_GAP.join(parts).rstrip()
+
+    typer.echo(line(columns))
+    if texts:
+        typer.echo("\n".join(line(row) for row in texts))
+
+
+def print_table(table: pa.Table, output: Format, about: Mapping[str, Any]) -> None:
+    """Print an Arrow table. JSON is one object: `about`, and the rows under `rows`.
+
+    Raises:
+        ConfigError: parquet onto a terminal, or a column that CSV cannot hold.
+    """
+    if output == "json":
+        print_json({**about, "columns": table.column_names, "rows": table.to_pylist()})
+    elif output == "table":
+        columns = [table.column(place).to_pylist() for place in range(table.num_columns)]
+        print_rows(table.column_names, list(zip(*columns, strict=True)))
+    elif output == "csv":
+        _write_bytes(_as_csv(table))
+    else:
+        if sys.stdout.isatty():
+            raise ConfigError(
+                "--format parquet is binary and stdout is a terminal; send it to a file: ... > bars.parquet"
+            )
+        _write_bytes(_as_parquet(table))
+
+
+def _as_csv(table: pa.Table) -> bytes:
+    import pyarrow as pa
+    import pyarrow.csv
+
+    sink = pa.BufferOutputStream()
+    try:
+        pyarrow.csv.write_csv(table, sink)
+    except pa.ArrowException as error:
+        first = str(error).splitlines()[0]
+        raise ConfigError(f"--format csv cannot hold this result ({first}); use --format json or parquet") from None
+    return sink.getvalue().to_pybytes()
+
+
+def _as_parquet(table: pa.Table) -> bytes:
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    sink = pa.BufferOutputStream()
+    pyarrow.parquet.write_table(table, sink)
+    return sink.getvalue().to_pybytes()
+
+
+def _write_bytes(data: bytes) -> None:
+    sys.stdout.flush()
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
+
+
+def _json(value: object) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(name): _json(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_json(item) for item in value]
+    if value is None or isinstance(value, str | int):
+        return value
+    return _text(value)
+
+
+def _text(value: object) -> str:
+    """Return a value as a person reads it: instants in UTC, floats without the digits that binary fractions add."""
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        shown = f"{value:.6f}".rstrip("0").rstrip(".") if math.isfinite(value) and abs(value) < 1e15 else str(value)
+        return shown if float(shown) or not value else f"{value:g}"
+    if isinstance(value, datetime) and value.tzinfo is not None:
+        return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return str(value)
+
+
+def _counted(counts: Mapping[str, Any]) -> str:
+    """Return what there is to count in one line: lists by their length, nothing that is zero."""
+    parts = []
+    for name, value in counts.items():
+        if isinstance(value, Mapping) and any(isinstance(item, Mapping) for item in value.values()):
+            continue
+        shown: object = value
+        if isinstance(value, Mapping):
+            shown = " ".join(f"{key}={item}" for key, item in value.items()) if len(value) <= _LINES else len(value)
+        elif isinstance(value, list):
+            shown = len(value)
+        if value and value is not True:
+            parts.append(f"{name.replace('_', ' ')} {shown}")
+    return ", ".join(parts)

@@ -1,0 +1,134 @@
+"""The provider's rows about symbols and corporate actions, read: a row of the wrong shape is told apart, not guessed at."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, date, datetime
+from typing import Any, TypeVar
+
+from condvest.domain.actions import Dividend, Split
+from condvest.domain.records import SymbolRow
+from condvest.domain.symbols import is_valid_symbol
+
+Row = Mapping[str, Any]
+Action = TypeVar("Action", Split, Dividend)
+Parsed = TypeVar("Parsed")
+
+
+def parse_rows(rows: Iterable[Row], parse: Callable[[Row], Parsed]) -> tuple[list[Parsed], list[str]]:
+    """Parse each row; return what was read, and for each row that cannot be read one line that says why."""
+    good, bad = [], []
+    for row in rows:
+        try:
+            good.append(parse(row))
+        except (KeyError, TypeError, ValueError) as error:
+            reason = f"no {error}" if isinstance(error, KeyError) else str(error)
+            bad.append(f"{dict(row)!r}: {reason}"[:300])
+    return good, bad
+
+
+def split_of(row: Row, seen: datetime) -> Split:
+    """Read one split; ValueError, KeyError or TypeError for one that cannot be: ratios must be finite and above 0."""
+    ratio = _positive(row["split_from"], "split_from"), _positive(row["split_to"], "split_to")
+    kind = str(row.get("adjustment_type") or "")
+    return Split(_symbol(row), date.fromisoformat(row["execution_date"]), *ratio, kind, seen)
+
+
+def dividend_of(row: Row, seen: datetime) -> Dividend:
+    """Read one cash dividend; ValueError, KeyError or TypeError for one that cannot be: the amount must be above 0."""
+    amount = _positive(row["cash_amount"], "cash_amount")
+    texts = str(row.get("currency") or "USD"), str(row.get("distribution_type") or "")
+    return Dividend(_symbol(row), date.fromisoformat(row["ex_dividend_date"]), amount, *texts, seen)
+
+
+def symbol_of(row: Row) -> SymbolRow:
+    """Read one row of the list of tickers."""
+    active = bool(row.get("active", True))
+    return SymbolRow(
+        symbol=_symbol(row),
+        name=_text(row, "name"),
+        active=active,
+        type=_text(row, "type"),
+        market=_text(row, "market"),
+        primary_exchange=_text(row, "primary_exchange"),
+        currency=_text(row, "currency_name"),
+        cik=_text(row, "cik"),
+        composite_figi=_text(row, "composite_figi"),
+        share_class_figi=_text(row, "share_class_figi"),
+        delisted_at=_instant(row.get("delisted_utc")),
+    )
+
+
+def details_of(symbol: str, row: Row | None, now: datetime) -> SymbolRow:
+    """Read the details of one ticker; None, where the provider has none, counts as asked."""
+    row = row or {}
+    listed = row.get("list_date")
+    cap = row.get("market_cap")
+    return SymbolRow(
+        symbol=symbol,
+        list_date=date.fromisoformat(listed) if listed else None,
+        sic_code=_text(row, "sic_code"),
+        sic_description=_text(row, "sic_description"),
+        market_cap=float(cap) if isinstance(cap, int | float) and math.isfinite(cap) else None,
+        details_at=now,
+    )
+
+
+def closures_of(rows: Iterable[Row], is_session: Callable[[date], bool]) -> list[date]:
+    """Return the days on which NYSE announces to be closed though a session is scheduled, ascending."""
+    days = set()
+    for row in rows:
+        if row.get("exchange") == "NYSE" and row.get("status") == "closed":
+            day = date.fromisoformat(str(row.get("date")))
+            if is_session(day):
+                days.add(day)
+    return sorted(days)
+
+
+def merge_actions(known: Sequence[Action], given: Iterable[Action], now: datetime) -> list[Action]:
+    """Return the ledger of actions after a listing: new ones join, those no longer given are withdrawn at `now`.
+
+    An action keeps its `first_seen`. One that is given again after it was withdrawn joins as a new one.
+    """
+    listed = {_identity(action): action for action in given}
+    merged, current = [], set()
+    for action in known:
+        if action.withdrawn_at is None and _identity(action) not in listed:
+            action = replace(action, withdrawn_at=now)
+        elif action.withdrawn_at is None:
+            current.add(_identity(action))
+        merged.append(action)
+    return merged + [action for identity, action in listed.items() if identity not in current]
+
+
+def _identity(action: Split | Dividend) -> tuple[object, ...]:
+    if isinstance(action, Split):
+        return (action.symbol, action.execution_date, action.split_from, action.split_to, action.adjustment_type)
+    return (action.symbol, action.ex_dividend_date, action.cash_amount, action.currency, action.distribution_type)
+
+
+def _symbol(row: Row) -> str:
+    symbol = row["ticker"]
+    if not isinstance(symbol, str) or not is_valid_symbol(symbol):
+        raise ValueError(f"the symbol {symbol!r} is impossible")
+    return symbol
+
+
+def _positive(value: object, name: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
+        raise ValueError(f"{name} is {value!r}, must be a finite number above 0")
+    return float(value)
+
+
+def _text(row: Row, name: str) -> str | None:
+    value = row.get(name)
+    return None if value is None or value == "" else str(value)
+
+
+def _instant(value: object) -> datetime | None:
+    if not value:
+        return None
+    instant = datetime.fromisoformat(str(value))
+    return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)

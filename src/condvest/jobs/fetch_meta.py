@@ -1,0 +1,195 @@
+"""Fetch metadata: symbols active and delisted, their details within a budget, splits, dividends, announced closures."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from condvest.domain.actions import Dividend, Split
+from condvest.domain.calendar import Calendar
+from condvest.domain.metadata import (
+    closures_of,
+    details_of,
+    dividend_of,
+    merge_actions,
+    parse_rows,
+    split_of,
+    symbol_of,
+)
+from condvest.errors import TransientError
+from condvest.jobs.progress import Progress, silent
+from condvest.log import event, warn
+from condvest.storage import layout
+from condvest.storage.actions import read_dividends, read_splits, update_dividends, update_splits
+from condvest.storage.closures import read_closures, record_closures
+from condvest.storage.landing import pack
+from condvest.storage.store import Store
+
+if TYPE_CHECKING:
+    from condvest.state import State
+
+Action = TypeVar("Action", Split, Dividend)
+
+
+class MetaSource(Protocol):
+    """Where metadata come from."""
+
+    def tickers(self, active: bool) -> Iterator[dict[str, Any]]:
+        """Yield the listed, or the delisted, tickers."""
+
+    def ticker_details(self, symbol: str) -> dict[str, Any] | None:
+        """Return what is known of one ticker, None when nothing is."""
+
+    def splits(self) -> list[dict[str, Any]]:
+        """Return all splits."""
+
+    def dividends(self) -> list[dict[str, Any]]:
+        """Return all dividends."""
+
+    def market_upcoming(self) -> list[dict[str, Any]]:
+        """Return announced closures and early closes."""
+
+
+@dataclass(slots=True)
+class MetaReport:
+    """What a metadata fetch did: counts of what changed; `left` names rows that cannot be read and listings that are short."""
+
+    symbols: int = 0
+    symbols_changed: int = 0
+    details: int = 0
+    splits: int = 0
+    splits_changed: bool = False
+    dividends: int = 0
+    dividends_changed: bool = False
+    closures_recorded: int = 0
+    left: list[str] = field(default_factory=list)
+
+    @property
+    def nothing_new(self) -> bool:
+        """Whether nothing changed."""
+        changed = self.splits_changed or self.dividends_changed
+        return not (self.symbols_changed or self.details or self.closures_recorded or changed)
+
+
+def fetch_meta(
+    store: Store,
+    source: MetaSource,
+    state: State,
+    *,
+    now: datetime,
+    details: int = 0,
+    universe: frozenset[str] | None = None,
+    progress: Progress = silent,
+) -> MetaReport:
+    """Bring symbols, splits, dividends and announced closures up to what the provider says at `now`. Idempotent.
+
+    `details` is how many tickers' details may be asked for, one request each: new ones first, then the stalest beyond 30
+    days. An action keeps when it was first seen; one that the provider no longer gives is marked as withdrawn, never deleted.
+    A listing with fewer than half of the actions known is not believed: nothing is withdrawn and it stands in `left`.
+    """
+    report = MetaReport()
+    steps: dict[str, Callable[[], None]] = {
+        "tickers": lambda: _tickers(source, state, now, universe, report),
+        "splits": lambda: _splits(store, source, now, universe, report),
+        "dividends": lambda: _dividends(store, source, now, universe, report),
+        "closures": lambda: _closures(store, source, report),
+        "details": lambda: _details(source, state, now, details, report),
+    }
+    for done, (name, step) in enumerate(steps.items(), 1):
+        step()
+        progress(f"fetch meta: {name}", done, len(steps))
+    for line in report.left:
+        warn("metadata_left", what=line)
+    return report
+
+
+def _wanted(symbol: str, universe: frozenset[str] | None) -> bool:
+    return universe is None or symbol in universe
+
+
+def _tickers(
+    source: MetaSource, state: State, now: datetime, universe: frozenset[str] | None, report: MetaReport
+) -> None:
+    given = ({"active": active, **row} for active in (True, False) for row in source.tickers(active))
+    rows, bad = parse_rows(given, symbol_of)
+    # Both lists in one call: a ticker that was used again stands in both, and the listed company counts.
+    wanted = [row for row in rows if _wanted(row.symbol, universe)]
+    report.symbols = len(wanted)
+    report.symbols_changed = state.upsert_symbols(wanted, now)
+    report.left += [f"ticker {line}" for line in bad]
+
+
+def _splits(
+    store: Store, source: MetaSource, now: datetime, universe: frozenset[str] | None, report: MetaReport
+) -> None:
+    given = source.splits()
+    splits, bad = parse_rows(given, partial(split_of, seen=now))
+    report.left += [f"split {line}" for line in bad]
+    splits = [split for split in splits if _wanted(split.symbol, universe)]
+    report.splits = len(splits)
+    if _is_believable("splits", splits, read_splits(store), report):
+        _land(store, "splits", given, now)
+        report.splits_changed = update_splits(store, lambda known: merge_actions(known, splits, now))
+
+
+def _dividends(
+    store: Store, source: MetaSource, now: datetime, universe: frozenset[str] | None, report: MetaReport
+) -> None:
+    given = source.dividends()
+    dividends, bad = parse_rows(given, partial(dividend_of, seen=now))
+    report.left += [f"dividend {line}" for line in bad]
+    dividends = [dividend for dividend in dividends if _wanted(dividend.symbol, universe)]
+    report.dividends = len(dividends)
+    if _is_believable("dividends", dividends, read_dividends(store), report):
+        _land(store, "dividends", given, now)
+        report.dividends_changed = update_dividends(store, lambda known: merge_actions(known, dividends, now))
+
+
+def _is_believable(kind: str, given: Sequence[Action], known: Sequence[Action], report: MetaReport) -> bool:
+    current = sum(action.withdrawn_at is None for action in known)
+    if len(given) * 2 >= current:
+        return True
+    report.left.append(f"short listing: {len(given)} {kind}, {current} are known; the ledger stays; fetch again later")
+    return False
+
+
+def _land(store: Store, kind: layout.ActionKind, rows: Sequence[dict[str, Any]], now: datetime) -> None:
+    """Land a listing unless the last one that landed has the same rows."""
+    body = json.dumps(
+        {"results": sorted(rows, key=lambda row: json.dumps(row, sort_keys=True))}, sort_keys=True
+    ).encode()
+    digest = hashlib.sha256(body).hexdigest()[:16]
+    found = [layout.parse_landing_key(info.key) for info in store.list(layout.landing_prefix(kind))]
+    landed = max((key for key in found if key is not None), key=lambda key: key.instant, default=None)
+    if landed is None or landed.digest != digest:
+        store.put(layout.actions_landing_key(kind, now, digest), pack(body))
+        event("listing_landed", kind=kind, rows=len(rows))
+
+
+def _closures(store: Store, source: MetaSource, report: MetaReport) -> None:
+    calendar = Calendar.shipped(read_closures(store))
+    try:
+        days = closures_of(source.market_upcoming(), calendar.is_session)
+    except ValueError as error:
+        report.left.append(f"announced closures: {error}; fetch again later")
+        return
+    if days and record_closures(store, days):
+        report.closures_recorded = len(days)
+        warn("closures_recorded", days=",".join(map(str, days)), effect="silver is rebuilt by the next resample")
+
+
+def _details(source: MetaSource, state: State, now: datetime, limit: int, report: MetaReport) -> None:
+    for symbol in state.stale_details(limit, now) if limit else []:
+        try:
+            rows, bad = parse_rows([source.ticker_details(symbol) or {}], partial(details_of, symbol, now=now))
+        except TransientError as error:
+            report.left.append(f"details of {symbol}: {error}")
+            continue
+        report.left += [f"details of {symbol} {line}" for line in bad]
+        report.details += len(rows)
+        state.upsert_symbols(rows, now)

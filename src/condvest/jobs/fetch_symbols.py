@@ -1,0 +1,124 @@
+"""Fetch some symbols by the range endpoint: their bars come to bronze, the session ledger stays as it is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Any, Protocol
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from condvest.domain.answers import ParsedBars
+from condvest.domain.bars import DAILY_SCHEMA, Reject, changed_history, merge_history
+from condvest.domain.calendar import Calendar
+from condvest.jobs.bronze import SymbolFiles, list_bronze, read_file
+from condvest.jobs.fetch_bars import BULK_SESSIONS, FetchReport
+from condvest.jobs.progress import Progress, silent
+from condvest.jobs.write_bars import merge_bars, quarantine, write_bars
+from condvest.log import event
+from condvest.storage import layout
+from condvest.storage.landing import LandingIndex, fold, next_instant, pack, read_index
+from condvest.storage.parquet import concat
+from condvest.storage.store import Store
+
+if TYPE_CHECKING:
+    from condvest.state import State
+
+
+class RangeSource(Protocol):
+    """Where the history of one symbol comes from."""
+
+    def fetch_range(self, symbol: str, first: date, last: date) -> tuple[bytes, ParsedBars]:
+        """Return the answer for the sessions from first to last, both inclusive, all pages in one."""
+
+
+def fetch_symbols(
+    store: Store,
+    source: RangeSource,
+    state: State,
+    *,
+    calendar: Calendar,
+    now: datetime,
+    symbols: Sequence[str],
+    first: date,
+    last: date,
+    progress: Progress = silent,
+) -> FetchReport:
+    """Fetch the bars of some symbols from `first` to `last` (both inclusive) and move their watermarks. Idempotent.
+
+    Answers land first. More than 20 sessions go straight into `data.parquet`, fewer into `date=` files too. A row on a day
+    without a session goes to quarantine. What is known already follows from landing: every landed answer of these sessions
+    is read once.
+    """
+    sessions = calendar.sessions(first, last)
+    report = FetchReport()
+    if not sessions:
+        return report
+    index = read_index(store, sessions)
+    for done, symbol in enumerate(symbols, 1):
+        body, parsed = source.fetch_range(symbol, first, last)
+        report.asked += 1
+        store.put_many(_landing(index, symbol, body, parsed, calendar, now, report, (first, last)))
+        progress("fetch symbols", done, len(symbols))
+    index = read_index(store, sessions)
+    known = [folded.bars for folded in fold(store, sessions, index, set(symbols))]
+    bars = _not_in_bronze(store, concat(known, DAILY_SCHEMA), symbols)
+    if bars.num_rows:
+        report.rows = bars.num_rows
+        report.unmerged = merge_bars(store, bars) if len(sessions) > BULK_SESSIONS else write_bars(store, bars, now=now)
+    if not report.unmerged:
+        state.record([], watermarks=_latest(known), reason="fetch", now=now)
+    return report
+
+
+def _landing(
+    index: LandingIndex,
+    symbol: str,
+    body: bytes,
+    parsed: ParsedBars,
+    calendar: Calendar,
+    now: datetime,
+    report: FetchReport,
+    bounds: tuple[date, date],
+) -> list[tuple[str, bytes]]:
+    """Return what to land of one answer: nothing where the last one for these bounds has the same values."""
+    landed = [found for _, found in index.ranges if found.symbol == symbol]
+    same = [found for found in landed if (found.first, found.last) == bounds]
+    if parsed.total == 0 or (same and same[-1].digest == parsed.digest):
+        return []
+    at = next_instant(now, landed[-1] if landed else None)
+    report.landed += 1
+    event("range_landed", symbol=symbol, rows=parsed.total)
+    objects = [(layout.range_landing_key(symbol, at, parsed.digest, *bounds), pack(body))]
+    strays = [row for row in parsed.bars.to_pylist() if not calendar.is_session(row["date"])]
+    rejects = [*parsed.rejects, *(_stray(row) for row in strays)]
+    report.quarantined += len(rejects)
+    days = sorted({reject.session for reject in rejects})
+    return objects + [quarantine(day, parsed, [row for row in rejects if row.session == day], at) for day in days]
+
+
+def _stray(row: dict[str, Any]) -> Reject:
+    raw = json.dumps(row, sort_keys=True, default=str)
+    return Reject(row["symbol"], row["date"], "not_a_session", "no session is scheduled on this day", raw)
+
+
+def _not_in_bronze(store: Store, bars: pa.Table, symbols: Sequence[str]) -> pa.Table:
+    """Return the bars that bronze does not hold with these values."""
+    parts = []
+    listed = {files.symbol: files for files in list_bronze(store, symbols)}
+    for symbol in symbols:
+        rows = bars.filter(pc.equal(bars["symbol"], symbol)).combine_chunks()
+        files = listed.get(symbol, SymbolFiles(symbol, None, ()))
+        keys = [layout.data_key(symbol)] if files.data_etag is not None else []
+        keys += [file.key for file in files.daily]
+        found = [file.bars for file in store.map(keys, read_file) if file.bars is not None]
+        before = merge_history(found)
+        parts.append(changed_history(before, merge_history([before, rows])))
+    return concat(parts, DAILY_SCHEMA)
+
+
+def _latest(tables: Sequence[pa.Table]) -> dict[str, date]:
+    """Return each symbol's last session; the tables come in ascending order of sessions."""
+    return {symbol: bars["date"][0].as_py() for bars in tables for symbol in bars["symbol"].to_pylist()}
