@@ -59,7 +59,7 @@ def test_folder_urls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not folder.exists()
 
 
-def test_no_home_folder_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_home_folder_is_said() -> None:
     """A `~` that stands for no known user's folder is refused."""
     with pytest.raises(ConfigError, match="absolute path"):
         open_store("~nobody-of-this-name/lake")

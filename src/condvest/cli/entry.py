@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import typer
+from typer.core import TyperGroup
 
 from condvest.cli.jobs import add_jobs
 from condvest.cli.options import Options, log_to_stderr
@@ -28,8 +29,38 @@ needed to fetch, LAKE_URL says where the lake is.
 Exit codes: 0 done, 1 something is left or broken, 2 wrong usage or settings, 130 interrupted.
 """
 
+#: The commands in the order in which a newcomer needs them.
+_ORDER = (
+    "fetch",
+    "consolidate",
+    "resample",
+    "vacuum",
+    "run",
+    "verify",
+    "status",
+    "bars",
+    "query",
+    "closures",
+    "db",
+    "demo",
+)
+
+
+class _InOrder(TyperGroup):
+    """Lists commands and groups of commands together."""
+
+    def list_commands(self, _ctx: typer.Context) -> list[str]:  # type: ignore[override]  # typer's own class of contexts is private
+        """Return the names in the order of `_ORDER`."""
+        return sorted(self.commands, key=_ORDER.index)
+
+
 application = typer.Typer(
-    name="condvest", help=_HELP, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown"
+    cls=_InOrder,
+    name="condvest",
+    help=_HELP,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
 )
 
 
@@ -65,7 +96,7 @@ def _before(
     if context.invoked_subcommand is None:
         if as_json:
             raise ConfigError("no command was given; name one after --json: condvest --json status")
-        typer.echo(context.get_help(), err=True)
+        typer.echo(context.get_help())
         raise typer.Exit(WRONG)
     log_to_stderr()
 
@@ -118,7 +149,7 @@ def _tell(message: str, kind: str, as_json: bool) -> None:
 
 def _usage(error: typer.TyperException) -> str:
     """Return what is wrong with the words of the command, and where to look."""
-    message = error.format_message().rstrip(".")
+    message = error.format_message().rstrip(".").replace("Value error, ", "")
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "condvest"
     if path != "condvest" and any(f"No such option: {name}" in message for name in ("--lake", "--json", "--now")):

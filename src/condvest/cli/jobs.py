@@ -16,6 +16,18 @@ if TYPE_CHECKING:
     from condvest.app.runs import JobResult
     from condvest.jobs.progress import Progress
 
+
+_MOST_DIGITS = 9
+
+
+def whole_number(value: str | int) -> int:
+    """Return the whole number in a text, or a default as it is; typer's own message would not repeat the text."""
+    text = str(value)
+    if not text.isascii() or not text.isdigit() or len(text) > _MOST_DIGITS:
+        raise typer.BadParameter(f"{text!r} is no whole number from 0 to 999999999")
+    return int(text)
+
+
 Source = Annotated[
     Literal["rest", "flat-files"],
     typer.Option(
@@ -36,13 +48,18 @@ Retention = Annotated[
     typer.Option(
         "--retention-days",
         metavar="N",
-        min=0,
+        parser=whole_number,
         help="Keep date= files of the last N days; 7 is the least without --force.",
     ),
 ]
 Details = Annotated[
     int,
-    typer.Option("--details", metavar="N", min=0, help="Refresh the details of at most N tickers, one request each."),
+    typer.Option(
+        "--details",
+        metavar="N",
+        parser=whole_number,
+        help="Refresh the details of at most N tickers, one request each.",
+    ),
 ]
 ForceFull = Annotated[
     bool, typer.Option("--force-full", help="Trust no manifest or checkpoint: read and build all anew.")

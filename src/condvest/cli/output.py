@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import sys
@@ -35,10 +36,8 @@ def print_job(result: JobResult) -> None:
     asked = f", {result.traffic.requests} provider requests" if result.traffic.requests else ""
     said = "nothing new" if result.outcome == "nothing_new" else result.outcome
     typer.echo(f"{result.job}: {said}: {cost}{asked} ({result.seconds:.1f} s)")
-    for name, value in result.counts.items():
-        if isinstance(value, Mapping) and any(isinstance(item, Mapping) for item in value.values()):
-            for step, counts in value.items():
-                typer.echo(f"  {step}: {_counted(counts) or 'nothing new'}")
+    for step, counts in result.counts.get("steps", {}).items():
+        typer.echo(f"  {step}: {_counted(counts) or 'nothing new'}")
     if line := _counted(result.counts):
         typer.echo(f"  {line}")
     for line in result.left[:_LINES]:
@@ -95,22 +94,21 @@ def _as_csv(table: pa.Table) -> bytes:
     import pyarrow as pa
     import pyarrow.csv
 
-    sink = pa.BufferOutputStream()
+    sink = io.BytesIO()
     try:
         pyarrow.csv.write_csv(table, sink)
     except pa.ArrowException as error:
         first = str(error).splitlines()[0]
         raise ConfigError(f"--format csv cannot hold this result ({first}); use --format json or parquet") from None
-    return sink.getvalue().to_pybytes()
+    return sink.getvalue()
 
 
 def _as_parquet(table: pa.Table) -> bytes:
-    import pyarrow as pa
     import pyarrow.parquet
 
-    sink = pa.BufferOutputStream()
+    sink = io.BytesIO()
     pyarrow.parquet.write_table(table, sink)
-    return sink.getvalue().to_pybytes()
+    return sink.getvalue()
 
 
 def _write_bytes(data: bytes) -> None:
@@ -147,13 +145,12 @@ def _counted(counts: Mapping[str, Any]) -> str:
     """Return what there is to count in one line: lists by their length, nothing that is zero."""
     parts = []
     for name, value in counts.items():
-        if isinstance(value, Mapping) and any(isinstance(item, Mapping) for item in value.values()):
+        if not value or value is True or name == "steps":
             continue
         shown: object = value
         if isinstance(value, Mapping):
             shown = " ".join(f"{key}={item}" for key, item in value.items()) if len(value) <= _LINES else len(value)
         elif isinstance(value, list):
             shown = len(value)
-        if value and value is not True:
-            parts.append(f"{name.replace('_', ' ')} {shown}")
+        parts.append(f"{name.replace('_', ' ')} {shown}")
     return ", ".join(parts)

@@ -181,6 +181,8 @@ def merge_history(tables: list[pa.Table]) -> pa.Table:
 
 def changed_history(before: pa.Table, after: pa.Table) -> pa.Table:
     """Return the rows of one symbol's history that are new or differ from an earlier version of it, ascending."""
+    if before.num_rows == 0:
+        return after
     where = pc.index_in(after["date"], value_set=before["date"].combine_chunks())
     known = _flat(pc.is_valid(where))
     kept, old = after.filter(known), before.take(_flat(where).filter(known))
@@ -190,10 +192,10 @@ def changed_history(before: pa.Table, after: pa.Table) -> pa.Table:
 
 
 def _follow_each_other(tables: list[pa.Table]) -> bool:
-    """Say whether each table is one row or sound history (one row a session, ascending) and begins after the one before."""
+    """Say whether each table is sound history (one row a session, ascending) and begins after the one before."""
     last: date | None = None
-    for position, table in enumerate(tables):
-        if position and table.num_rows > 1:
+    for table in tables:
+        if not is_history(table):
             return False
         first = table["date"][0].as_py()
         if last is not None and first <= last:

@@ -106,7 +106,9 @@ def _check(key: str, bars: pa.Table) -> None:
     found = layout.parse_bronze_key(key)
     if found is None or bars.num_rows == 0:
         raise DataError(f"{key}: holds no bars; delete it and run `condvest consolidate --force-full`")
-    if not pc.all(pc.fill_null(pc.equal(bars["symbol"], found.symbol), False)).as_py():
+    if not pc.all(
+        pc.fill_null(pc.equal(bars["symbol"], pa.scalar(found.symbol, pa.string())), pa.scalar(False, pa.bool_()))
+    ).as_py():
         raise DataError(f"{key}: holds rows of another symbol than {found.symbol}; restore it from a copy")
     if any(bars[name].null_count for name in ("date", "open", "high", "low", "close", "volume", "ingested_at")):
         raise DataError(f"{key}: a column that is never null holds nulls; restore it from a copy")

@@ -148,25 +148,32 @@ def _merge(task: MergeTask, files: list[ReadFile]) -> _Plan | ReadFile | None:
         for listed, file in zip(task.read, files, strict=True)
         if file.bars is not None
     )
-    parts = [before, task.extra, *(bars for _, bars in daily)]
-    bars = merge_history([part for part in parts if part is not None])
+    rest = merge_history([*([task.extra] if task.extra is not None else []), *(bars for _, bars in daily)])
+    bars, added, changed, first_changed = _combined(before, rest)
     when = if_match(data.etag or "") if data is not None else IF_ABSENT
     errors = tuple(file.error for file in files if file.error is not None)
     if bars.num_rows == 0:
         return ReadFile(layout.data_key(task.files.symbol), None, None, "; ".join(errors) or "no rows")
-    added, changed, first_changed = _difference(before, bars)
     same = before is not None and added == changed == 0
     body = None if same else encode_history(bars)
     return _Plan(task, when, before, daily, bars, body, added, changed, first_changed, errors)
 
 
-def _difference(before: pa.Table | None, after: pa.Table) -> tuple[int, int, date | None]:
-    """Return how many sessions are new, how many differ, and the first of both. No session ever goes."""
+def _combined(before: pa.Table | None, rest: pa.Table) -> tuple[pa.Table, int, int, date | None]:
+    """Return a symbol's bars after a merge, how many sessions are new, how many differ, and the first of both.
+
+    Only the sessions that `rest` touches are compared: a day's work on a long history stays small.
+    """
     if before is None:
-        return after.num_rows, 0, after["date"][0].as_py()
-    rows = changed_history(before, after)
-    added = after.num_rows - before.num_rows
-    return added, rows.num_rows - added, rows["date"][0].as_py() if rows.num_rows else None
+        return rest, rest.num_rows, 0, rest["date"][0].as_py() if rest.num_rows else None
+    where = pc.drop_null(pc.index_in(rest["date"], value_set=before["date"].combine_chunks()))
+    touched = before.take(where)
+    delta = changed_history(touched, merge_history([touched, rest]) if touched.num_rows else rest)
+    if delta.num_rows == 0:
+        return before, 0, 0, None
+    bars = merge_history([before, delta])
+    added = bars.num_rows - before.num_rows
+    return bars, added, delta.num_rows - added, delta["date"][0].as_py()
 
 
 def _set_aside(store: Store, plans: Sequence[_Plan]) -> None:

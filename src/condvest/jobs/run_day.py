@@ -12,7 +12,7 @@ from condvest.domain.calendar import INTERVALS, Calendar
 from condvest.errors import CondvestError, ConfigError
 from condvest.jobs.consolidate import consolidate
 from condvest.jobs.fetch_bars import fetch_bars
-from condvest.jobs.fetch_meta import fetch_meta
+from condvest.jobs.fetch_meta import MetaSource, fetch_meta
 from condvest.jobs.progress import Progress, silent
 from condvest.jobs.resample import resample
 from condvest.jobs.vacuum import check_retention
@@ -20,7 +20,6 @@ from condvest.log import event, warn
 from condvest.storage.store import Store
 
 if TYPE_CHECKING:
-    from condvest.sources.polygon import PolygonSource
     from condvest.state import State
 
 
@@ -58,7 +57,7 @@ class DayReport:
 def run_day(
     store: Store,
     source: SessionSource,
-    meta_source: PolygonSource,
+    meta_source: MetaSource,
     state: State,
     *,
     calendar: Callable[[], Calendar],

@@ -57,7 +57,7 @@ class RecentWriter:
     def add(self, bars: pa.Table, etag: str) -> None:
         """Take the last bars of one symbol's history; they are copied, so that the history can go."""
         since = bars["date"][-1].as_py() - timedelta(days=RECENT_DAYS)
-        recent = bars.select(ANSWER_SCHEMA.names).filter(pc.greater_equal(bars["date"], since))
+        recent = bars.select(ANSWER_SCHEMA.names).filter(pc.greater_equal(bars["date"], pa.scalar(since, pa.date32())))
         self._fresh[bars["symbol"][0].as_py()] = (short_mark(etag), recent)
 
     def write(self) -> bool:
@@ -84,7 +84,7 @@ class RecentWriter:
 def _encoded(by_symbol: dict[str, tuple[str, pa.Table]]) -> bytes:
     last = max(bars["date"][-1].as_py() for _, bars in by_symbol.values())
     kept = [
-        bars.append_column(SCHEMA.field("source"), pa.repeat(pa.scalar(source), bars.num_rows))
+        bars.append_column(SCHEMA.field("source"), pa.repeat(pa.scalar(source, pa.string()), bars.num_rows))
         for _, (source, bars) in sorted(by_symbol.items())
         if bars["date"][-1].as_py() >= last - timedelta(days=RECENT_DAYS)
     ]
