@@ -247,7 +247,7 @@ def _check_names(names: Iterable[str]) -> None:
     known = [name for field in Settings.model_fields for name in _names(field)]
     for name in names:
         if name.upper().startswith(_OWN) and name.upper() not in known:
-            near = difflib.get_close_matches(name.upper(), known, n=1)
+            near = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.8)
             hint = f"did you mean {near[0]}" if near else "condvest --help and the README list them all"
             raise ConfigError(f"{name} is no setting of condvest; {hint}; correct or unset it")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Final
 
@@ -118,7 +119,7 @@ def _differences(known: pa.Table, changed: pa.Table) -> pa.Table:
     return pa.Table.from_arrays([*columns, *(new[name] for name in VALUE_NAMES)], schema=RESTATEMENTS_SCHEMA)
 
 
-def _table(columns: dict[str, list[object]], schema: pa.Schema) -> pa.Table:
+def _table(columns: Mapping[str, Sequence[object]], schema: pa.Schema) -> pa.Table:
     """Return a table of typed columns; those not given are null."""
     rows = len(next(iter(columns.values())))
     arrays = [pa.array(columns.get(field.name, [None] * rows), field.type) for field in schema]

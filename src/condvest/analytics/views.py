@@ -1,164 +1,101 @@
-"""SQL over a lake: DuckDB in this process, over views that read an object only when a query needs it.
-
-DuckDB itself may open no file. What it may read it may also write (`COPY` hides in a `WITH` as well), so every byte comes
-through the `Store`, and a query cannot harm a lake. A folder, S3 and memory take the same way.
-"""
+"""The tables that a query finds in a lake, and which objects each is read from."""
 
 from __future__ import annotations
 
-import tempfile
-import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final
+from calendar import monthrange
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import date
+from functools import lru_cache, partial
+from typing import Final
 
-import duckdb
 import pyarrow as pa
 import pyarrow.dataset as ds
-import pyarrow.fs as pafs
 
-from condvest.errors import CondvestError, ConfigError, DataError
+from condvest.analytics.catalog import SYMBOLS_SCHEMA, silver_months
+from condvest.analytics.periods import Wanted
+from condvest.analytics.sql import Part, View, object_view, table_view
+from condvest.domain.actions import DIVIDENDS_SCHEMA, SPLITS_SCHEMA
+from condvest.domain.adjust import Adjustment
+from condvest.domain.bars import DAILY_SCHEMA
+from condvest.domain.calendar import INTERVALS
+from condvest.domain.resample import PERIOD_SCHEMA
+from condvest.errors import DataError, ObjectNotFound
+from condvest.storage import layout
+from condvest.storage.parquet import decode
 from condvest.storage.store import Store, Stored
 
-#: An object, and what is true of each row in it.
-Part = tuple[str, ds.Expression]
-Load = Callable[[str, Stored | None, Sequence[str]], pa.Table]
+#: What is wanted of all of one symbol's daily bars, made of them.
+Make = Callable[[str, pa.Table, Wanted], pa.Table]
 
-_FORMAT: Final = ds.ParquetFileFormat()
-_NOWHERE: Final = pafs.LocalFileSystem()  # fragments want one; theirs is never used
+_ADJUSTED: Final[tuple[Adjustment, ...]] = ("splits", "all")
 _BY_SYMBOL: Final = ds.HivePartitioning(pa.schema([("symbol", pa.string())]))
-_STATEMENTS: Final = frozenset(
-    # MULTI: what a PIVOT becomes.
-    {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN, duckdb.StatementType.MULTI}
-)
-_LOCKS: Final = (
-    "SET TimeZone = 'UTC'",
-    "SET python_enable_replacements = false",
-    "SET enable_external_access = false",
-    "SET lock_configuration = true",
-)
-_NOT_THE_QUERY: Final = (
-    duckdb.IOException,
-    duckdb.OutOfMemoryException,
-    duckdb.InternalException,
-    duckdb.FatalException,
-)
 
 
-@dataclass(frozen=True, slots=True)
-class Scan:
-    """What one scan of a view asks for: columns in their order, rows that pass a filter, and the columns that takes."""
+def lake_views(
+    store: Store, *, names: Callable[[], Iterable[str]], symbols: Callable[[], pa.Table], make: Make
+) -> dict[str, View]:
+    """Return the views of a lake by name: `bronze`, `silver_3d`, `..._adjusted_splits`, `symbols` and so on.
 
-    columns: Sequence[str]
-    filter: ds.Expression | None
-    needed: Sequence[str]
-
-    def shape(self, table: pa.Table) -> pa.Table:
-        """Return the rows and columns asked for of a table with the needed columns."""
-        return (table if self.filter is None else table.filter(self.filter)).select(self.columns)
-
-
-class View(ds.Dataset):  # type: ignore[misc]  # pyarrow has no types
-    """A table as DuckDB sees it. Nothing is read before a query scans it; `failure` is the error that ended a scan."""
-
-    def __init__(self, schema: pa.Schema, read: Callable[[Scan], Iterable[pa.Table]]) -> None:
-        """Describe a table whose rows `read` yields, in tables that `Scan.shape` made."""
-        self._schema = schema
-        self._read = read
-        self.failure: CondvestError | None = None
-
-    @property
-    def schema(self) -> pa.Schema:
-        """The columns, whatever lies in the lake."""
-        return self._schema
-
-    def scanner(
-        self,
-        columns: Sequence[str] | None = None,
-        filter: ds.Expression | None = None,
-        **_: object,  # noqa: A002 - theirs
-    ) -> ds.Scanner:
-        """Begin a scan; called by DuckDB."""
-        names = list(self._schema.names if columns is None else columns)
-        # A name that only looks as if the filter had it costs a column, and no more.
-        text = "" if filter is None else str(filter)
-        scan = Scan(names, filter, [name for name in self._schema.names if name in names or name in text])
-        schema = pa.schema([self._schema.field(name) for name in names])
-        return ds.Scanner.from_batches(pa.RecordBatchReader.from_batches(schema, self._batches(scan)))
-
-    def _batches(self, scan: Scan) -> Iterator[pa.RecordBatch]:
-        try:
-            for table in self._read(scan):
-                yield from table.to_batches()
-        except CondvestError as error:
-            self.failure = error
-            raise
-
-
-def table_view(schema: pa.Schema, make: Callable[[], pa.Table]) -> View:
-    """Return a view of one table, made when it is first scanned."""
-    return View(schema, lambda scan: [scan.shape(make())])
-
-
-def object_view(store: Store, schema: pa.Schema, parts: Callable[[], Iterable[Part]], load: Load) -> View:
-    """Return a view of many objects, of which a scan reads those whose rows can pass its filter.
-
-    `load(key, stored, names)` returns a table with the schema's columns `names`, or more; it runs in worker threads.
+    `names` are the symbols that have a `data.parquet`. Nothing is called or read before a query needs it.
     """
 
-    def read(scan: Scan) -> Iterator[pa.Table]:
-        fragments = [_FORMAT.make_fragment(key, _NOWHERE, partition_expression=holds) for key, holds in parts()]
-        dataset = ds.FileSystemDataset(fragments, schema, _FORMAT, _NOWHERE)
-        keys = (fragment.path for fragment in dataset.get_fragments(scan.filter))
-        return store.map(keys, lambda key, stored: scan.shape(load(key, stored, scan.needed)))
+    def parts() -> list[Part]:
+        return [_of_symbol(layout.data_key(symbol)) for symbol in names()]
 
-    return View(schema, read)
-
-
-def symbol_parts(keys: Iterable[str]) -> list[Part]:
-    """Return the parts of keys with `symbol=` in them: every row is of that symbol."""
-    return [(key, _BY_SYMBOL.parse(key)) for key in keys]
-
-
-def run(query: str, views: Mapping[str, View]) -> pa.Table:
-    """Run one query over views and return its rows. Writes nothing but what DuckDB spills to the system's temporary folder.
-
-    Raises:
-        ConfigError: not exactly one query, or one that DuckDB cannot run, or that reaches for anything but the views.
-        CondvestError: what a view raised while it was read; DataError where DuckDB ran out of memory or disk.
-    """
-    spill = Path(tempfile.gettempdir(), f"condvest-sql-{uuid.uuid4().hex}")
-    with closing(duckdb.connect(":memory:", config={"temp_directory": str(spill)})) as connection:
-        for name, view in views.items():
-            connection.register(name, view)
-        for lock in _LOCKS:
-            connection.execute(lock)
-        try:
-            _check(query)
-            relation = connection.sql(query)
-            if relation is not None:
-                return relation.to_arrow_table()
-        except duckdb.Error as error:
-            failed = [view.failure for view in views.values() if view.failure is not None]
-            raise (failed[0] if failed else _clear(error)) from None
-    raise ConfigError("query gives no rows: write one that reads, such as SELECT, WITH, FROM, DESCRIBE or SHOW TABLES")
+    views = {
+        "symbols": table_view(SYMBOLS_SCHEMA, symbols),
+        "splits": table_view(SPLITS_SCHEMA, partial(_ledger, store, layout.SPLITS, SPLITS_SCHEMA)),
+        "dividends": table_view(DIVIDENDS_SCHEMA, partial(_ledger, store, layout.DIVIDENDS, DIVIDENDS_SCHEMA)),
+        "bronze": object_view(store, DAILY_SCHEMA, parts, partial(_stored_bars, DAILY_SCHEMA)),
+    }
+    for sessions in INTERVALS:
+        months = partial(_months, store, sessions)
+        views[f"silver_{sessions}d"] = object_view(store, PERIOD_SCHEMA, months, partial(_stored_bars, PERIOD_SCHEMA))
+    for adjusted in _ADJUSTED:
+        daily = partial(_made_bars, make, Wanted(adjusted=adjusted))
+        views[f"bronze_adjusted_{adjusted}"] = object_view(store, DAILY_SCHEMA, parts, daily)
+        for sessions in INTERVALS:
+            periods = partial(_made_bars, make, Wanted(sessions=sessions, adjusted=adjusted))
+            views[f"silver_{sessions}d_adjusted_{adjusted}"] = object_view(store, PERIOD_SCHEMA, parts, periods)
+    return views
 
 
-def _check(query: str) -> None:
-    statements = duckdb.extract_statements(query)
-    if len(statements) != 1:
-        raise ConfigError(f"query holds {len(statements)} statements: give exactly one, such as SELECT * FROM symbols")
-    if statements[0].type not in _STATEMENTS:
-        raise ConfigError(f"query is a {statements[0].type.name} statement: a lake is only read by SQL; write a SELECT")
+@lru_cache(maxsize=65_536)
+def _of_symbol(key: str) -> Part:
+    return key, _BY_SYMBOL.parse(key)
 
 
-def _clear(error: duckdb.Error) -> CondvestError:
-    lines = [line.strip() for line in str(error).partition("\nLINE ")[0].splitlines()]
-    said = " ".join(filter(None, lines))
-    if isinstance(error, duckdb.PermissionException):
-        return ConfigError(f"query is refused: {said}; it reads the lake's views alone, see SHOW TABLES")
-    if isinstance(error, _NOT_THE_QUERY):
-        return DataError(f"query failed: {said}; ask for fewer symbols, sessions or columns at once")
-    return ConfigError(f"query cannot run: {said}; correct it, SHOW TABLES and DESCRIBE <view> say what there is")
+def _months(store: Store, sessions: int) -> Iterator[Part]:
+    day = ds.field("date")
+    for key, year, month in silver_months(store, sessions):
+        # Of a given type: to infer one, pyarrow looks for pandas, each time.
+        first = pa.scalar(date(year, month, 1), pa.date32())
+        last = pa.scalar(date(year, month, monthrange(year, month)[1]), pa.date32())
+        yield key, (day >= first) & (day <= last)
+
+
+def _stored_bars(schema: pa.Schema, key: str, stored: Stored | None, names: Sequence[str]) -> pa.Table:
+    """Return the columns asked for of a file of bars."""
+    return decode(_present(key, stored), pa.schema([schema.field(name) for name in names]), key)
+
+
+def _made_bars(make: Make, wanted: Wanted, key: str, stored: Stored | None, _: Sequence[str]) -> pa.Table:
+    """Return what is wanted of the daily bars in one symbol's file."""
+    bars = decode(_present(key, stored), DAILY_SCHEMA, key)
+    found = layout.parse_bronze_key(key)
+    return make(found.symbol if found else "", bars, wanted)
+
+
+def _present(key: str, stored: Stored | None) -> bytes:
+    if stored is None:
+        raise DataError(
+            f"{key}: gone since it was listed; run `condvest consolidate` and `condvest resample`, ask again"
+        )
+    return stored.data
+
+
+def _ledger(store: Store, key: str, schema: pa.Schema) -> pa.Table:
+    try:
+        return decode(store.get(key).data, schema, key)
+    except ObjectNotFound:
+        return schema.empty_table()

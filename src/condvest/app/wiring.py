@@ -91,7 +91,7 @@ class App:
         """Open the state database; the caller closes it. ConfigError: see `State.open`."""
         from condvest.state import State
 
-        return State.open(self._state_url(), migrate=migrate)
+        return State.open(self.state_url(), migrate=migrate)
 
     @cached_property
     def calendar(self) -> Calendar:
@@ -169,7 +169,7 @@ class App:
         if next(iter(self.store.list("")), None) is not None:
             return False
         if self.settings.rds_host is None:
-            return not self._sqlite_path().exists()
+            return not self.sqlite_path().exists()
         return self.state.ledger_is_empty()
 
     def require_lake(self) -> None:
@@ -198,12 +198,13 @@ class App:
             if value is not None:
                 os.environ[name.upper()] = value.get_secret_value()
 
-    def _state_url(self) -> str:
+    def state_url(self) -> str:
+        """Return the address of the state database, password included: never to be shown. ConfigError when half is set."""
         from sqlalchemy import URL
 
         settings = self.settings
         if settings.rds_host is None:
-            return URL.create("sqlite", database=str(self._sqlite_path())).render_as_string()
+            return URL.create("sqlite", database=str(self.sqlite_path())).render_as_string()
         for name in ("RDS_DATABASE", "RDS_USER"):
             if getattr(settings, name.lower()) is None:
                 raise ConfigError(
@@ -228,7 +229,7 @@ class App:
             query=query,
         ).render_as_string(hide_password=False)
 
-    def _sqlite_path(self) -> Path:
+    def sqlite_path(self) -> Path:
         """Return where the state of this lake is: in a lake folder, or in the user's state folder for one on S3."""
         if isinstance(self.store, FolderStore):
             return self.store.root / ".condvest" / "state.sqlite"

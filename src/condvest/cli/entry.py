@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 from typer.core import TyperGroup
 
+from condvest import __version__
 from condvest.cli.jobs import add_jobs
 from condvest.cli.options import Options, log_to_stderr
 from condvest.cli.show import add_views
@@ -88,10 +89,7 @@ def _before(
 ) -> None:
     context.obj = Options(lake, as_json, now)
     if version:
-        from importlib.metadata import version as version_of
-
-        number = version_of("condvest")
-        typer.echo(json.dumps({"version": number}) if as_json else f"condvest {number}")
+        typer.echo(json.dumps({"version": __version__}) if as_json else f"condvest {__version__}")
         raise typer.Exit(DONE)
     if context.invoked_subcommand is None:
         if as_json:

@@ -35,11 +35,19 @@ def print_job(result: JobResult) -> None:
     cost = f"{result.traffic.puts} PUT, {result.traffic.deletes} DELETE"
     asked = f", {result.traffic.requests} provider requests" if result.traffic.requests else ""
     said = "nothing new" if result.outcome == "nothing_new" else result.outcome
+    if result.job == "verify":
+        said = f"{len(result.left)} rules broken" if result.left else "every rule holds"
     typer.echo(f"{result.job}: {said}: {cost}{asked} ({result.seconds:.1f} s)")
     for step, counts in result.counts.get("steps", {}).items():
         typer.echo(f"  {step}: {_counted(counts) or 'nothing new'}")
     if line := _counted(result.counts):
         typer.echo(f"  {line}")
+    if result.counts.get("dry_run"):
+        for key in result.counts["removed"]:
+            typer.echo(f"would remove {key}")
+    for found in result.counts.get("findings", ()):
+        if found["level"] == "notice":
+            typer.echo(f"notice: {found['rule']}: {found['what']}; {found['remedy']}")
     for line in result.left[:_LINES]:
         typer.echo(f"left: {' '.join(line.split())}", err=True)
     if len(result.left) > _LINES:
@@ -145,12 +153,12 @@ def _counted(counts: Mapping[str, Any]) -> str:
     """Return what there is to count in one line: lists by their length, nothing that is zero."""
     parts = []
     for name, value in counts.items():
-        if not value or value is True or name == "steps":
+        if not value or name == "steps":
             continue
-        shown: object = value
+        shown: object = "" if value is True else value
         if isinstance(value, Mapping):
             shown = " ".join(f"{key}={item}" for key, item in value.items()) if len(value) <= _LINES else len(value)
         elif isinstance(value, list):
             shown = len(value)
-        parts.append(f"{name.replace('_', ' ')} {shown}")
+        parts.append(f"{name.replace('_', ' ')} {shown}".rstrip())
     return ", ".join(parts)

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 #: More sessions than this are a backfill: they land first, then go straight into `data.parquet`, without `date=` files.
 BULK_SESSIONS: Final = 20
-#: Answers that a backfill gathers before it writes them at once.
-_LANDED_AT_A_TIME: Final = 64
+#: Answers that a backfill gathers before it writes them at once: so many a kill may cost, at 5 requests a minute.
+_LANDED_AT_A_TIME: Final = 8
 #: An answer with fewer than half of the usual rows is short; markets of fewer rows are too small to tell.
 _LEAST_USUAL: Final = 8
 _DONE: Final = ("provisional", "final")
@@ -132,7 +132,7 @@ def fetch_bars(
         _backfill(fetch, sessions, ask, progress)
     else:
         for done, folded in enumerate(fold(store, resumable, index, universe), 1):
-            _complete(fetch, folded.session, folded.bars, folded.restated)
+            _complete(fetch, folded.session, folded.bars, rows=folded.bars.num_rows, restated=folded.restated)
             progress("complete landed sessions", done, len(resumable))
         for done, outcome in enumerate(source.fetch_sessions(ask), 1):
             _daily(fetch, outcome)
@@ -160,7 +160,6 @@ def _backfill(fetch: _Fetch, sessions: Sequence[date], ask: Sequence[date], prog
             fetch.store.put_many(waiting)
             waiting = []
         progress("land sessions", done, len(ask))
-    fetch = replace(fetch, index=read_index(fetch.store, sessions))
     merged = merge_landed(
         fetch.store, sessions, fetch.index, calendar=fetch.calendar, universe=fetch.universe, progress=progress
     )
@@ -183,15 +182,21 @@ def _daily(fetch: _Fetch, outcome: SessionAnswer | SessionRefusal) -> None:
     folded = next(fold(fetch.store, [session], fetch.index, fetch.universe), None)
     before = folded.bars if folded is not None else DAILY_SCHEMA.empty_table()
     bars = only(answer.parsed.bars, fetch.universe)
+    # A run that was killed between landing and bronze left an answer that the ledger does not know: bronze may lack it.
+    row = fetch.ledger[session]
+    is_whole = row.state in _DONE and last is not None and row.answer_digest == last.digest
     at, objects = _landing(fetch, answer)
     fetch.store.put_many(objects)
     changed, restated = changed_rows(before, bars, at)
+    fetch.report.restated += restated
     withdrawn = count_not_in(before, bars) if last is None or at > last.instant else 0
     if withdrawn:
         warn("bars_withdrawn", session=session, bars=withdrawn, kept="the last value that the provider gave")
-    is_done = fetch.ledger[session].state in _DONE
+        fetch.report.withdrawn += withdrawn
+        fetch.ledger[session] = replace(fetch.ledger[session], withdrawn=row.withdrawn + withdrawn)
     after = overlay(before, changed)
-    _complete(fetch, session, changed if is_done else after, restated, withdrawn=withdrawn, total=after.num_rows)
+    told = restated + (folded.restated if folded is not None else 0)
+    _complete(fetch, session, changed if is_whole else after, rows=after.num_rows, restated=told)
 
 
 def _accepted(fetch: _Fetch, outcome: SessionAnswer | SessionRefusal) -> SessionAnswer | None:
@@ -224,13 +229,18 @@ def _short(fetch: _Fetch, answer: SessionAnswer) -> str | None:
 
 
 def _landing(fetch: _Fetch, answer: SessionAnswer) -> tuple[datetime, list[tuple[str, bytes]]]:
-    """Return when an answer's values were first seen by the lake, and the objects to land: none where nothing is new."""
+    """Return when an answer's values were first seen by the lake, and the objects to land: none where nothing is new.
+
+    The index counts them as landed already.
+    """
     objects: list[tuple[str, bytes]] = []
     session, parsed = answer.session, answer.parsed
     last = fetch.index.last(session)
     if last is None or last.digest != parsed.digest or last.kind != fetch.source.kind:
         at = next_instant(fetch.now, last)
-        objects.append((layout.landing_key(fetch.source.kind, session, at, parsed.digest), pack(answer.body)))
+        key = layout.landing_key(fetch.source.kind, session, at, parsed.digest)
+        objects.append((key, pack(answer.body)))
+        fetch.index.note(key)
         fetch.report.landed += 1
         event("session_landed", session=session, rows=parsed.total)
     else:
@@ -238,61 +248,47 @@ def _landing(fetch: _Fetch, answer: SessionAnswer) -> tuple[datetime, list[tuple
         seen = fetch.index.seen_through(session) or at
         due_at = fetch.calendar.final_due(session)
         if fetch.now >= due_at > seen:
-            objects.append((layout.confirmed_key(session, fetch.now, parsed.digest), receipt(last, fetch.now)))
+            key = layout.confirmed_key(session, fetch.now, parsed.digest)
+            objects.append((key, receipt(last, fetch.now)))
+            fetch.index.note(key)
     rejects = wanted_rejects(parsed.rejects, fetch.universe)
     if rejects and (last is None or last.instant != at or fetch.ledger[session].state not in _DONE):
         objects.append(quarantine(session, parsed, rejects, at))
     fetch.report.quarantined += len(rejects)
-    row = fetch.ledger[session]
     fetch.ledger[session] = replace(
-        row,
-        source=fetch.source.kind,
-        answer_rows=parsed.total,
-        answer_digest=parsed.digest,
-        quarantined=len(rejects),
-        fetched_at=fetch.now,
+        fetch.ledger[session], answer_rows=parsed.total, quarantined=len(rejects), fetched_at=fetch.now
     )
     fetch.usual.note(session, parsed.total)
     return at, objects
 
 
-def _complete(
-    fetch: _Fetch, session: date, bars: pa.Table, restated: int, *, withdrawn: int = 0, total: int | None = None
-) -> None:
+def _complete(fetch: _Fetch, session: date, bars: pa.Table, *, rows: int, restated: int) -> None:
     """Write the bars, then the ledger row and the watermarks in one transaction."""
     left = write_bars(fetch.store, bars, now=fetch.now) if bars.num_rows else []
     fetch.report.rows += bars.num_rows
     fetch.report.unmerged += left
     if left:
         return
-    known = fetch.ledger[session]
-    row = _row(fetch, session, bars.num_rows if total is None else total, known.restated + restated)
-    row = replace(row, withdrawn=known.withdrawn + withdrawn)
-    fetch.state.record(
-        [row], watermarks=dict.fromkeys(bars["symbol"].to_pylist(), session), reason="fetch", now=fetch.now
-    )
-    fetch.report.restated += restated
-    fetch.report.withdrawn += withdrawn
+    row = _row(fetch, session, rows, restated)
+    watermarks = dict.fromkeys(bars["symbol"].to_pylist(), session)
+    fetch.state.record([row], watermarks=watermarks, reason="fetch", now=fetch.now)
     _note(fetch, row)
-    event("session_done", session=session, state=row.state, rows=row.rows, restated=restated or None)
+    event("session_done", session=session, state=row.state, rows=row.rows, restated=row.restated or None)
 
 
 def _row(fetch: _Fetch, session: date, rows: int, restated: int) -> LedgerRow:
-    """Return the ledger row of a session whose bars are in bronze."""
-    known = fetch.ledger[session]
+    """Return the ledger row of a session whose landed answers are in bronze."""
+    known, last = fetch.ledger[session], fetch.index.last(session)
     seen = fetch.index.seen_through(session) or fetch.now
-    last = fetch.index.last(session)
-    if known.fetched_at is not None and known.fetched_at > seen:
-        seen = known.fetched_at
     return replace(
         known,
         state="final" if seen >= fetch.calendar.final_due(session) else "provisional",
-        source=last.kind if last is not None else fetch.source.kind,
+        source=last.kind if last is not None else known.source,
         rows=rows,
         answer_rows=known.answer_rows or rows,
-        answer_digest=last.digest if last is not None and known.answer_digest is None else known.answer_digest,
+        answer_digest=last.digest if last is not None else known.answer_digest,
         restated=restated,
-        fetched_at=seen,
+        fetched_at=max(seen, known.fetched_at or seen),
         reason=None,
     )
 

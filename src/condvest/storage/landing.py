@@ -48,6 +48,19 @@ class LandingIndex:
     confirmed: dict[date, datetime]
     ranges: list[tuple[str, LandingKey]]
 
+    def note(self, key: str) -> None:
+        """Take an answer or a receipt that is landed now; a foreign key and a range answer are passed over."""
+        found = layout.parse_landing_key(key)
+        if found is None or found.session is None:
+            return
+        if found.kind == "confirmed":
+            at = self.confirmed.get(found.session, found.instant)
+            self.confirmed[found.session] = max(found.instant, at)
+        else:
+            landed = self.answers.setdefault(found.session, [])
+            landed.append((key, found))
+            landed.sort(key=lambda answer: _order(answer[1]))
+
     def last(self, session: date) -> LandingKey | None:
         """Return the last answer with the whole market of a session."""
         return self.answers[session][-1][1] if self.answers.get(session) else None
@@ -60,23 +73,15 @@ class LandingIndex:
 
 def read_index(store: Store, sessions: Sequence[date] | None = None) -> LandingIndex:
     """List what landed for some sessions, or with None for all."""
-    answers: dict[date, list[tuple[str, LandingKey]]] = defaultdict(list)
-    confirmed: dict[date, datetime] = {}
+    index = LandingIndex({}, {}, [])
     for key in _listed(store, sessions):
-        found = layout.parse_landing_key(key)
-        if found is None or found.session is None:
-            continue
-        if found.kind == "confirmed":
-            confirmed[found.session] = max(found.instant, confirmed.get(found.session, found.instant))
-        else:
-            answers[found.session].append((key, found))
-    for landed in answers.values():
-        landed.sort(key=lambda answer: _order(answer[1]))
+        index.note(key)
     ranges = [(info.key, layout.parse_landing_key(info.key)) for info in store.list(layout.landing_prefix("range"))]
     kept = [
         (key, found) for key, found in ranges if found is not None and (sessions is None or _touches(found, sessions))
     ]
-    return LandingIndex(dict(answers), confirmed, sorted(kept, key=lambda answer: _order(answer[1])))
+    index.ranges.extend(sorted(kept, key=lambda answer: _order(answer[1])))
+    return index
 
 
 def _listed(store: Store, sessions: Sequence[date] | None) -> Iterator[str]:

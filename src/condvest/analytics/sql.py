@@ -1,0 +1,165 @@
+"""SQL over a lake: DuckDB in this process, over views that read an object only when a query needs it.
+
+DuckDB itself may open no file. What it may read it may also write (`COPY` hides in a `WITH` as well), so every byte comes
+through the `Store`, and a query cannot harm a lake. A folder, S3 and memory take the same way.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+import duckdb
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.fs as pafs
+
+from condvest.errors import CondvestError, ConfigError, DataError
+from condvest.storage.store import Store, Stored
+
+#: An object, and what is true of each row in it.
+Part = tuple[str, ds.Expression]
+Load = Callable[[str, Stored | None, Sequence[str]], pa.Table]
+
+_FORMAT: Final = ds.ParquetFileFormat()
+_MOST_TABLES: Final = 64  # filtered at once
+_NOWHERE: Final = pafs.LocalFileSystem()  # fragments want one; theirs is never used
+_STATEMENTS: Final = frozenset(
+    # MULTI: what a PIVOT becomes.
+    {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN, duckdb.StatementType.MULTI}
+)
+_LOCKS: Final = (
+    "SET TimeZone = 'UTC'",
+    "SET python_enable_replacements = false",
+    "SET enable_external_access = false",
+    "SET lock_configuration = true",
+)
+_NOT_THE_QUERY: Final = (
+    duckdb.IOException,
+    duckdb.OutOfMemoryException,
+    duckdb.InternalException,
+    duckdb.FatalException,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """What one scan of a view asks for: the columns that it takes to answer, and a filter on the rows (None: all)."""
+
+    needed: Sequence[str]
+    filter: ds.Expression | None
+
+
+class View(ds.Dataset):  # type: ignore[misc]  # pyarrow has no types
+    """A table as DuckDB sees it. Nothing is read before a query scans it; `failure` is the error that ended a scan."""
+
+    def __init__(self, schema: pa.Schema, read: Callable[[Scan], Iterable[pa.Table]]) -> None:
+        """Describe a table; `read` yields its rows, with the needed columns or more. It may leave out what the filter does."""
+        self._schema = schema
+        self._read = read
+        self.failure: CondvestError | None = None
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns, whatever lies in the lake."""
+        return self._schema
+
+    def scanner(
+        self,
+        columns: Sequence[str] | None = None,
+        filter: ds.Expression | None = None,  # noqa: A002 - DuckDB's name for it
+        **_: object,
+    ) -> ds.Scanner:
+        """Begin a scan; called by DuckDB."""
+        names = list(self._schema.names if columns is None else columns)
+        # A name that only looks as if the filter had it costs a column, and no more.
+        text = "" if filter is None else str(filter)
+        scan = Scan([name for name in self._schema.names if name in names or name in text], filter)
+        schema = pa.schema([self._schema.field(name) for name in names])
+        return ds.Scanner.from_batches(pa.RecordBatchReader.from_batches(schema, self._batches(scan, names)))
+
+    def _batches(self, scan: Scan, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        try:
+            for tables in _growing(self._read(scan)):
+                table = pa.concat_tables(one.select(scan.needed) for one in tables)
+                rows = table if scan.filter is None else table.filter(scan.filter)
+                yield from rows.select(names).to_batches()
+        except CondvestError as error:
+            self.failure = error
+            raise
+
+
+def _growing(tables: Iterable[pa.Table]) -> Iterator[list[pa.Table]]:
+    """Yield tables one, two, four at a time and so on: to filter costs much by table, and a `LIMIT` wants few of them."""
+    source, size = iter(tables), 1
+    while group := list(islice(source, size)):
+        yield group
+        size = min(2 * size, _MOST_TABLES)
+
+
+def table_view(schema: pa.Schema, make: Callable[[], pa.Table]) -> View:
+    """Return a view of one table, made when it is first scanned."""
+    return View(schema, lambda _: [make()])
+
+
+def object_view(store: Store, schema: pa.Schema, parts: Callable[[], Iterable[Part]], load: Load) -> View:
+    """Return a view of many objects, of which a scan reads those whose rows can pass its filter.
+
+    `load(key, stored, names)` returns a table with the schema's columns `names`, or more; it runs in worker threads.
+    """
+
+    def read(scan: Scan) -> Iterator[pa.Table]:
+        fragments = [_FORMAT.make_fragment(key, _NOWHERE, partition_expression=holds) for key, holds in parts()]
+        dataset = ds.FileSystemDataset(fragments, schema, _FORMAT, _NOWHERE)
+        keys = (fragment.path for fragment in dataset.get_fragments(scan.filter))
+        return store.map(keys, lambda key, stored: load(key, stored, scan.needed))
+
+    return View(schema, read)
+
+
+def run(query: str, views: Mapping[str, View]) -> pa.Table:
+    """Run one query over views and return its rows. Writes nothing but what DuckDB spills to the system's temporary folder.
+
+    Raises:
+        ConfigError: not exactly one query, or one that DuckDB cannot run, or that reaches for anything but the views.
+        CondvestError: what a view raised while it was read; DataError where DuckDB ran out of memory or disk.
+    """
+    spill = Path(tempfile.gettempdir(), f"condvest-sql-{uuid.uuid4().hex}")
+    with closing(duckdb.connect(":memory:", config={"temp_directory": str(spill)})) as connection:
+        for name, view in views.items():
+            connection.register(name, view)
+        for lock in _LOCKS:
+            connection.execute(lock)
+        try:
+            _check(query)
+            relation = connection.sql(query)
+            if relation is not None:
+                return relation.to_arrow_table()
+        except duckdb.Error as error:
+            failed = [view.failure for view in views.values() if view.failure is not None]
+            raise (failed[0] if failed else _clear(error)) from None
+    raise ConfigError("query gives no rows: write one that reads, such as SELECT, WITH, FROM, DESCRIBE or SHOW TABLES")
+
+
+def _check(query: str) -> None:
+    statements = duckdb.extract_statements(query)
+    if len(statements) != 1:
+        raise ConfigError(f"query holds {len(statements)} statements: give exactly one, such as FROM symbols")
+    if statements[0].type not in _STATEMENTS:
+        raise ConfigError(f"query is a {statements[0].type.name} statement: a lake is only read by SQL; write a SELECT")
+
+
+def _clear(error: duckdb.Error) -> CondvestError:
+    lines = [line.strip() for line in str(error).partition("\nLINE ")[0].splitlines()]
+    said = " ".join(filter(None, lines))
+    if isinstance(error, duckdb.PermissionException):
+        return ConfigError(f"query is refused: {said}; it reads the lake's views alone, see SHOW TABLES")
+    if isinstance(error, _NOT_THE_QUERY):
+        return DataError(f"query failed: {said}; ask for fewer symbols, sessions or columns at once")
+    return ConfigError(f"query cannot run: {said}; correct it, SHOW TABLES and DESCRIBE <view> say what there is")

@@ -1,0 +1,158 @@
+"""What landed, session by session, for jobs that must not stop at a corrupt answer: bars, counts and what cannot be read."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date
+from itertools import groupby
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from condvest.domain.answers import ParsedBars, parse_range, parse_session
+from condvest.domain.bars import ANSWER_SCHEMA, DAILY_SCHEMA
+from condvest.errors import CondvestError
+from condvest.jobs.write_bars import count_not_in, wanted_rejects
+from condvest.storage.landing import LandingIndex, fold_answers, only, unpack
+from condvest.storage.layout import LandingKey, parse_landing_key
+from condvest.storage.parquet import concat
+from condvest.storage.store import Store, Stored
+
+_NUMBER: Final = pa.field("answer", pa.int32())
+_GONE: Final = "the landed answer is gone since it was listed; landing is never deleted: restore it from a copy"
+
+
+@dataclass(frozen=True, slots=True)
+class LandedSession:
+    """One session as all its landed answers tell it; where one of them cannot be read, `problems` says why and `bars` is empty.
+
+    `bars`: the last value of each bar, `DAILY_SCHEMA`, sorted by symbol. `whole`: how many of them an answer with the whole
+    market holds, the others came by ranges. `restated`: bars that a later answer changed. `withdrawn`: bars that a later
+    whole answer does not hold, summed over the answers. `answer_rows` and `quarantined` are those of the last whole answer.
+    """
+
+    session: date
+    bars: pa.Table
+    whole: int = 0
+    restated: int = 0
+    withdrawn: int = 0
+    answer_rows: int = 0
+    quarantined: int = 0
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LandedRanges:
+    """The rows of all landed range answers, by session, and the symbols whose answers cannot be read, with the reasons."""
+
+    problems: dict[str, list[str]]
+    _answers: list[LandingKey]
+    _rows: pa.Table
+    _places: dict[date, tuple[int, int]]
+
+    @property
+    def sessions(self) -> Collection[date]:
+        """The days of which there are rows."""
+        return self._places.keys()
+
+    def of(self, session: date) -> list[tuple[LandingKey, pa.Table]]:
+        """Return the rows about one session in the order in which they came; answers of one instant are taken together."""
+        start, count = self._places.get(session, (0, 0))
+        rows = self._rows.slice(start, count)
+        numbers, taken = rows["answer"].to_pylist(), 0
+        found = []
+        for _, group in groupby(numbers, key=lambda number: self._answers[number].instant):
+            size = len(list(group))
+            found.append((self._answers[numbers[taken]], rows.slice(taken, size).select(ANSWER_SCHEMA.names)))
+            taken += size
+        return found
+
+
+def read_ranges(store: Store, index: LandingIndex, symbols: Collection[str] | None = None) -> LandedRanges:
+    """Read every landed range answer (of some symbols; None: of all). They are held in memory, about 100 bytes a bar."""
+    problems: dict[str, list[str]] = defaultdict(list)
+    wanted = [(key, found) for key, found in index.ranges if symbols is None or found.symbol in symbols]
+    tables = []
+    for number, parsed in enumerate(store.map([key for key, _ in wanted], _read_range)):
+        if isinstance(parsed, str):
+            problems[wanted[number][1].symbol or ""].append(parsed)
+        else:
+            tables.append(parsed.bars.append_column(_NUMBER, pa.repeat(number, parsed.bars.num_rows).cast(pa.int32())))
+    rows = concat(tables, ANSWER_SCHEMA.append(_NUMBER)).sort_by([("date", "ascending"), ("answer", "ascending")])
+    places, start = {}, 0
+    counts = rows["date"].combine_chunks().value_counts()
+    for day, count in zip(counts.field("values").to_pylist(), counts.field("counts").to_pylist(), strict=True):
+        places[day] = (start, count)
+        start += count
+    return LandedRanges(problems, [found for _, found in wanted], rows, places)
+
+
+def read_landed(
+    store: Store,
+    sessions: Sequence[date],
+    index: LandingIndex,
+    ranges: LandedRanges,
+    symbols: Collection[str] | None = None,
+) -> Iterator[LandedSession]:
+    """Yield each session as its answers tell it, in the order given, a few read ahead; equal to `storage.landing.fold`.
+
+    `symbols` limits the bars; None takes all. What cannot be read stands in `problems` and stops nothing.
+    """
+    keys = [key for session in sessions for key, _ in index.answers.get(session, ())]
+    read = store.map(keys, _read_session)
+    for session in sessions:
+        answers = index.answers.get(session, ())
+        parsed = [(key, next(read)) for _, key in answers]
+        problems = tuple(problem for _, problem in parsed if isinstance(problem, str))
+        if problems:
+            yield LandedSession(session, DAILY_SCHEMA.empty_table(), problems=problems)
+        else:
+            whole = [(key, found) for key, found in parsed if not isinstance(found, str)]
+            yield _folded(session, whole, ranges.of(session), symbols)
+
+
+def _folded(
+    session: date,
+    whole: Sequence[tuple[LandingKey, ParsedBars]],
+    ranged: Sequence[tuple[LandingKey, pa.Table]],
+    symbols: Collection[str] | None,
+) -> LandedSession:
+    tables = [(key, only(parsed.bars, symbols)) for key, parsed in whole]
+    rows = sorted([*tables, *ranged], key=lambda answer: (answer[0].instant, answer[0].kind, answer[0].digest))
+    folded = fold_answers(session, rows)
+    last = whole[-1][1] if whole else None
+    held = concat([bars.select(["symbol"]) for _, bars in tables], ANSWER_SCHEMA)
+    return LandedSession(
+        session,
+        folded.bars,
+        whole=int(pc.count_distinct(held["symbol"]).as_py()),
+        restated=folded.restated,
+        withdrawn=sum(
+            count_not_in(fold_answers(session, rows[: rows.index(answer)]).bars, answer[1]) for answer in tables[1:]
+        ),
+        answer_rows=last.total if last else 0,
+        quarantined=len(wanted_rejects(last.rejects, symbols)) if last else 0,
+    )
+
+
+def _read_session(key: str, stored: Stored | None) -> ParsedBars | str:
+    found = parse_landing_key(key)
+    if stored is None or found is None or found.session is None:
+        return f"{key}: {_GONE}"
+    try:
+        return parse_session(found.kind, unpack(stored.data, key), found.session)
+    except CondvestError as error:
+        return str(error) if key in str(error) else f"{key}: {error}"
+
+
+def _read_range(key: str, stored: Stored | None) -> ParsedBars | str:
+    found = parse_landing_key(key)
+    if stored is None or found is None or found.symbol is None:
+        return f"{key}: {_GONE}"
+    try:
+        return parse_range(unpack(stored.data, key), found.symbol)
+    except CondvestError as error:
+        return str(error) if key in str(error) else f"{key}: {error}"
