@@ -61,3 +61,7 @@ schema: setup ## write database/schemas/schema_init_postgres.sql from the migrat
 
 clean: ## remove what make made
 	rm -rf .venv .venv-calendar .coverage* .pytest_cache .mypy_cache .ruff_cache .hypothesis demo-lake
+
+.PHONY: bench
+bench: setup ## the jobs beside their floors and a peer, as ratios (SYMBOLS=540)
+	$(BIN)/python benchmarks/bench.py --symbols $(or $(SYMBOLS),540)

@@ -7,7 +7,7 @@
         kit.assert_as_rebuilt()
 
 The market can be changed at any time. `kit.lake` is the store as the jobs see it: it can stop them before any write, or let
-another writer go first. What a person would look up afterwards are methods: `states`, `closes`, `keys`, `quarantine`.
+another writer go first. What a person would look up afterwards are methods: `states`, `closes`, `listed`, `quarantine`.
 """
 
 from __future__ import annotations
@@ -72,6 +72,10 @@ class Killed(BaseException):
     """The process is gone: nothing after this line happened. No job catches it."""
 
 
+def pass_by(key: str) -> None:
+    """Do nothing about a read or a write."""
+
+
 class Lake:
     """A `Store` that tells of every write and delete before it happens, so that a test can stop or race it.
 
@@ -82,8 +86,8 @@ class Lake:
         """Stand before a store; everything passes at first."""
         self.store = store
         self.touched: list[str] = []
-        self.before_write: Callable[[str], object] = lambda key: None
-        self.on_read: Callable[[str], object] = lambda key: None
+        self.before_write: Callable[[str], object] = pass_by
+        self.on_read: Callable[[str], object] = pass_by
 
     def kill_at(self, number: int | None) -> None:
         """Stop the process just before its write number `number` from now on (0 is the next one); None: never."""
@@ -100,13 +104,13 @@ class Lake:
 
         def race(written: str) -> None:
             if written == key:
-                self.before_write = lambda key: None
+                self.before_write = pass_by
                 other()
 
         self.before_write = race
 
     def refuse(self, key: str, error: Exception) -> None:
-        """Answer each read of `key` with an error; `on_read = lambda key: None` ends it."""
+        """Answer each read of `key` with an error; `on_read = pass_by` ends it."""
 
         def fail(read: str) -> None:
             if read == key:
@@ -267,9 +271,7 @@ class Kit:
 
     def fetch_meta(self, details: int = 0) -> MetaReport:
         """Fetch metadata."""
-        return fetch_meta(
-            self.lake, self.source, self.state, now=self.now, details=details, universe=self.universe
-        )
+        return fetch_meta(self.lake, self.source, self.state, now=self.now, details=details, universe=self.universe)
 
     def consolidate(self, **options: Any) -> ConsolidateReport:
         """Consolidate at the kit's time."""
@@ -281,9 +283,7 @@ class Kit:
 
     def resample(self, *intervals: int, force_full: bool = False) -> ResampleReport:
         """Resample to some intervals, or to all six."""
-        return resample(
-            self.lake, calendar=self.calendar, intervals=intervals or INTERVALS, force_full=force_full
-        )
+        return resample(self.lake, calendar=self.calendar, intervals=intervals or INTERVALS, force_full=force_full)
 
     def cost(self, job: Callable[[], object]) -> Counts:
         """Run a job and return what it asked of the store."""
@@ -297,17 +297,17 @@ class Kit:
         """Return the state of each session in the ledger."""
         return {row.session_date: row.state for row in self.state.sessions()}
 
-    def keys(self, prefix: str = "") -> list[str]:
+    def listed(self, prefix: str = "") -> list[str]:
         """Return the keys under a prefix."""
         return [info.key for info in self.store.list(prefix)]
 
     def files(self, prefix: str = "") -> dict[str, bytes]:
         """Return the objects under a prefix."""
-        return {key: self.store.get(key).data for key in self.keys(prefix)}
+        return {key: self.store.get(key).data for key in self.listed(prefix)}
 
     def daily_keys(self) -> list[str]:
         """Return the keys of all `date=` files."""
-        return [key for key in self.keys(layout.BRONZE) if "/date=" in key]
+        return [key for key in self.listed(layout.BRONZE) if "/date=" in key]
 
     def table(self, key: str) -> pa.Table:
         """Return one parquet object as a table."""
@@ -323,13 +323,13 @@ class Kit:
 
     def closes(self, symbol: str) -> dict[date, float]:
         """Return the close of each session in bronze, whether consolidated yet or not."""
-        tables = [self.table(key) for key in self.keys(layout.symbol_prefix(symbol))]
+        tables = [self.table(key) for key in self.listed(layout.symbol_prefix(symbol))]
         merged = merge_history([table.select(DAILY_SCHEMA.names) for table in tables])
         return dict(zip(merged["date"].to_pylist(), merged["close"].to_pylist(), strict=True))
 
     def quarantine(self) -> list[dict[str, Any]]:
         """Return every row in quarantine."""
-        keys = [key for key in self.keys(layout.QUARANTINE) if layout.parse_quarantine_key(key)]
+        keys = [key for key in self.listed(layout.QUARANTINE) if layout.parse_quarantine_key(key)]
         return [row for key in keys for row in self.table(key).to_pylist()]
 
     def assert_as_rebuilt(self, *intervals: int) -> None:
@@ -345,7 +345,7 @@ class Kit:
             clean, now=self.now, force_full=True, universe=self.universe, calendar=self.calendar, skip_cleanup=True
         )
         assert rebuilt.left == []
-        data = [key for key in self.keys(layout.BRONZE) if key.endswith("/data.parquet")]
+        data = [key for key in self.listed(layout.BRONZE) if key.endswith("/data.parquet")]
         assert data == [info.key for info in clean.list(layout.BRONZE)]
         for key in data:
             assert self.table(key).to_pylist() == pq.read_table(io.BytesIO(clean.get(key).data)).to_pylist(), key

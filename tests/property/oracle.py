@@ -88,18 +88,17 @@ class Landed(NamedTuple):
 # --- from landing to daily bars ---------------------------------------------------------------------------------
 
 
-def histories(objects: Mapping[str, bytes], sessions: Iterable[date]) -> dict[str, History]:
-    """Return each symbol's daily bars as the landed objects (key -> bytes) tell them, days without a session left out.
+def histories(answers: Iterable[Landed], sessions: Iterable[date]) -> dict[str, History]:
+    """Return each symbol's daily bars as the landed answers tell them, days without a session left out.
 
     The last value of a bar wins and carries the instant at which it came; a value that comes again changes nothing; a
     bar that a later answer no longer holds stays. AssertionError when two answers about one bar share their instant:
     then it would not be said which came last.
     """
     scheduled = set(sessions)
-    answers = sorted((answer for key in objects if (answer := read_landed(key, objects[key]))), key=lambda a: a.instant)
     said: dict[tuple[str, date], datetime] = {}
     found: dict[str, History] = {}
-    for answer in answers:
+    for answer in sorted(answers, key=lambda answer: answer.instant):
         for (symbol, day), values in answer.rows.items():
             if day not in scheduled:
                 continue

@@ -34,7 +34,7 @@ def print_job(result: JobResult) -> None:
     """Print what a job did; what it left goes to stderr, the first lines of it."""
     cost = f"{result.traffic.puts} PUT, {result.traffic.deletes} DELETE"
     asked = f", {result.traffic.requests} provider requests" if result.traffic.requests else ""
-    said = "nothing new" if result.outcome == "nothing_new" else result.outcome
+    said: str = "nothing new" if result.outcome == "nothing_new" else result.outcome
     if result.job == "verify":
         said = f"{len(result.left)} rules broken" if result.left else "every rule holds"
     typer.echo(f"{result.job}: {said}: {cost}{asked} ({result.seconds:.1f} s)")

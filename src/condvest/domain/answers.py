@@ -221,8 +221,16 @@ def _table(rows: list[dict[str, Any]], sessions: list[date], symbol_key: str) ->
         "date": pa.array(sessions, pa.date32()),
     }
     for name, key in _KEYS.items():
-        columns[name] = pa.array([row.get(key) for row in rows], ANSWER_SCHEMA.field(name).type)
+        columns[name] = _column([row.get(key) for row in rows], ANSWER_SCHEMA.field(name).type)
     return pa.table(columns, schema=ANSWER_SCHEMA)
+
+
+def _column(values: list[Any], kind: pa.DataType) -> pa.Array:
+    # Told the type, Arrow takes true for 1 and cuts fractions off; left to find it, it does not.
+    found = pa.array(values)
+    if not (pa.types.is_floating(found.type) or pa.types.is_integer(found.type) or pa.types.is_null(found.type)):
+        raise pa.ArrowTypeError(f"expected numbers, found {found.type}")
+    return found.cast(kind)
 
 
 def _malformed(row: object, symbol_key: str) -> str | None:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from condvest.domain.actions import EVIDENCE_DAYS, Split, Verdict, judge_splits
-from condvest.domain.bars import DAILY_SCHEMA, broken_rules
+from condvest.domain.bars import broken_rules
 from condvest.domain.resample import day_numbers, floats
 from condvest.jobs.checksums import Flags, SessionGrid, day_of
 from condvest.jobs.contents import SymbolContent
@@ -79,13 +79,13 @@ class BronzeCheck:
         for rule, mask in broken_rules(rows).items():
             if pc.any(mask).as_py():
                 days = sorted(set(rows["date"].filter(mask).to_pylist()))
-                self.findings.broken("bar_rule", f"{content.symbol} {shown(days)}: breaks the rule {rule}", _rebuild(content.symbol))
-        inside = [self.grid.find(day_numbers(rows["date"]))[1]]
-        if not inside[0].all():
-            strays = sorted(set(rows["date"].filter(pa.array(~inside[0])).to_pylist()))
-            self.findings.broken(
-                "bar_session", f"{content.symbol} {shown(strays)}: a bar on a day without a session", _rebuild(content.symbol)
-            )
+                what = f"{content.symbol} {shown(days)}: breaks the rule {rule}"
+                self.findings.broken("bar_rule", what, _rebuild(content.symbol))
+        known = self.grid.find(day_numbers(rows["date"]))[1]
+        if not known.all():
+            days = sorted(set(rows["date"].filter(pa.array(~known)).to_pylist()))
+            what = f"{content.symbol} {shown(days)}: a bar on a day without a session"
+            self.findings.broken("bar_session", what, _rebuild(content.symbol))
 
     def _check_bars(self, symbol: str, table: pa.Table) -> None:
         bars = SymbolBars(
@@ -101,7 +101,9 @@ class BronzeCheck:
         if outside.any():
             days = [day_of(day) for day in bars.days[outside].tolist()]
             self.findings.notice(
-                "bar_range", f"{symbol} {shown(days)}: open or close outside low and high", "none: the provider gives it so"
+                "bar_range",
+                f"{symbol} {shown(days)}: open or close outside low and high",
+                "none: the provider gives it so",
             )
         self._check_splits(bars)
 
@@ -136,7 +138,9 @@ def _told(judged: Sequence[Verdict]) -> str:
     ratios = [f"{verdict.split.split_to:g}-for-{verdict.split.split_from:g}" for verdict in judged]
     applied = [ratio for ratio, verdict in zip(ratios, judged, strict=True) if verdict.applied]
     told = " and ".join(dict.fromkeys(ratios))
-    return f"split {told}" if len(set(ratios)) == 1 else f"splits {told}, {applied[0] if applied else 'none'} is applied"
+    return (
+        f"split {told}" if len(set(ratios)) == 1 else f"splits {told}, {applied[0] if applied else 'none'} is applied"
+    )
 
 
 def _jump_told(bars: SymbolBars, day: date) -> str:
@@ -163,6 +167,3 @@ def _check_jumps(findings: Findings, bars: SymbolBars, splits: Sequence[Split]) 
 
 def _rebuild(symbol: str) -> str:
     return f"move the files of {symbol} out of the lake and run `condvest consolidate --force-full`, which rebuilds from landing"
-
-
-EMPTY: Final = DAILY_SCHEMA.empty_table()

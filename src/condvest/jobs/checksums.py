@@ -6,6 +6,7 @@ A bar's hash has 64 bits over all its columns; a session's (or symbol's) checksu
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from datetime import date, timedelta
 from typing import Final
@@ -45,6 +46,11 @@ class SessionGrid:
         """Return for each day (since 1970-01-01) its place, and whether it is a session; the place of another means nothing."""
         places = np.minimum(np.searchsorted(self._days, days), len(self._days) - 1)
         return places, self._days[places] == days
+
+    def between(self, first: date | None, last: date | None) -> list[date]:
+        """Return the sessions from `first` to `last`, both inclusive (None: no bound)."""
+        low = 0 if first is None else bisect_left(self.sessions, first)
+        return self.sessions[low : None if last is None else bisect_right(self.sessions, last)]
 
     def flags(self, sessions: Sequence[date]) -> Flags:
         """Return an array that is true at some sessions; other days are passed over."""
@@ -143,7 +149,8 @@ class Tally:
 
     def sessions_unlike(self, other: Tally) -> Flags:
         """Return for each session whether its checksum or its count differs from another tally's."""
-        return (self.session_sums != other.session_sums) | (self.session_rows != other.session_rows)
+        unlike: Flags = (self.session_sums != other.session_sums) | (self.session_rows != other.session_rows)
+        return unlike
 
     def _padded(self, count: int) -> Hashes:
         return np.concatenate([self._symbol_sums, np.zeros(count - len(self._symbol_sums), np.uint64)])

@@ -72,7 +72,7 @@ class Findings:
         ]
         return VerifyReport(
             sorted([*self._kept, *more], key=lambda finding: finding.level),
-            {name: count for name, count in sorted(self.counts.items())},
+            dict(sorted(self.counts.items())),
         )
 
     def _add(self, finding: Finding) -> None:

@@ -1,0 +1,190 @@
+"""Checks of what can be built again (manifest, checkpoints, recent bars) and of what lies beside the bars."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from condvest.domain.bars import ANSWER_SCHEMA, UTC_MICROSECONDS
+from condvest.errors import CondvestError, DataError, ObjectNotFound
+from condvest.jobs.contents import SymbolContent
+from condvest.jobs.findings import Findings, shown
+from condvest.jobs.merging import contains
+from condvest.storage import layout, manifest, recent
+from condvest.storage.actions import read_dividends
+from condvest.storage.closures import read_closures
+from condvest.storage.manifest import Entry, file_mark
+from condvest.storage.parquet import decode
+from condvest.storage.store import Store, Stored
+
+_QUARANTINE_SCHEMA: Final = pa.schema(
+    [
+        ("symbol", pa.string()),
+        ("date", pa.date32()),
+        ("rule", pa.string()),
+        ("detail", pa.string()),
+        ("raw", pa.string()),
+        ("fetched_at", UTC_MICROSECONDS),
+    ]
+)
+_DELETE: Final = "delete it; it is a cache, and the next `condvest consolidate` builds it again"
+
+
+@dataclass(slots=True)
+class CachesCheck:
+    """Holds the manifest and the recent bars against each symbol's `data.parquet`, and counts rows that wait to be merged."""
+
+    store: Store
+    findings: Findings
+    _entries: dict[str, Entry] = field(init=False)
+    _recent: recent.Recent = field(init=False)
+    _seen: set[str] = field(default_factory=set)
+    _behind: list[str] = field(default_factory=list)
+    _waiting: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        """Read both caches; one that cannot be read counts as empty."""
+        self._entries, self._recent = {}, recent.Recent({})
+        if self._is_readable(layout.MANIFEST, manifest.SCHEMA):
+            self._entries = manifest.read_manifest(self.store)
+        if self._is_readable(layout.RECENT_BARS, recent.SCHEMA):
+            self._recent = recent.read_recent(self.store)
+
+    def _is_readable(self, key: str, schema: pa.Schema) -> bool:
+        try:
+            decode(self.store.get(key).data, schema, key)
+        except ObjectNotFound:
+            self.findings.notice("cache", f"{key}: absent", "none: the next `condvest consolidate` builds it")
+            return False
+        except DataError as error:
+            self.findings.broken("cache", str(error).split(";")[0], _DELETE)
+            return False
+        return True
+
+    def take(self, content: SymbolContent) -> None:
+        """Check what the caches say of one symbol."""
+        self._seen.add(content.symbol)
+        entry = self._entries.get(content.symbol)
+        trusted = entry is not None and entry.data_etag == content.data_etag
+        if content.data is not None:
+            if not trusted:
+                self._behind.append(content.symbol)
+            elif entry is not None:
+                self._check_entry(entry, content.data)
+            self._check_recent(content.symbol, content.data_etag or "", content.data)
+        if content.is_known:
+            self._check_pending(content, entry if trusted else None)
+
+    def _check_entry(self, entry: Entry, data: pa.Table) -> None:
+        says = (entry.row_count, entry.last_consolidated_date, entry.last_updated)
+        holds = (data.num_rows, data["date"][-1].as_py(), pc.max(data["ingested_at"]).as_py())
+        if says != holds:
+            told = f"{says[0]:,} rows to {says[1]} by it, {holds[0]:,} to {holds[1]} in fact"
+            what = f"{layout.MANIFEST}: {entry.symbol} has {told}"
+            self.findings.broken("cache", what, _DELETE)
+
+    def _check_recent(self, symbol: str, etag: str, data: pa.Table) -> None:
+        found = self._recent.of(symbol, etag)
+        if found is None:
+            return
+        since, bars = found
+        rows = data.select(ANSWER_SCHEMA.names).filter(pc.greater_equal(data["date"], since))
+        if not rows.combine_chunks().equals(bars.combine_chunks()):
+            self.findings.broken("cache", f"{layout.RECENT_BARS}: {symbol} is not as in its data.parquet", _DELETE)
+
+    def _check_pending(self, content: SymbolContent, entry: Entry | None) -> None:
+        for file, row in content.daily:
+            if content.data is not None and contains(content.data, row):
+                continue
+            self._waiting[content.symbol] += 1
+            if entry is not None and file_mark(file.session, file.etag) in entry.merged:
+                what = f"{layout.MANIFEST}: {file.key} is merged by it, and its row is not in data.parquet"
+                self.findings.broken("cache", what, _DELETE)
+
+    def finish(self) -> None:
+        """Report what concerns the caches as a whole, and what waits to be merged."""
+        if self._behind and self._entries:
+            what = (
+                f"{layout.MANIFEST}: of an older version of {len(self._behind):,} data.parquet: {shown(self._behind)}"
+            )
+            self.findings.notice("cache", what, "none: the next `condvest consolidate` brings it up")
+        gone = sorted(self._entries.keys() - self._seen)
+        if gone:
+            what = f"{layout.MANIFEST}: has {len(gone):,} symbols without a file: {shown(gone)}"
+            self.findings.notice("cache", what, _DELETE)
+        self.findings.counts["pending_rows"] += self._waiting.total()
+        if self._waiting:
+            files, symbols = self._waiting.total(), len(self._waiting)
+            what = f"{files:,} date= files of {symbols:,} symbols wait to be merged: {shown(self._waiting)}"
+            self.findings.notice("pending", what, "run `condvest consolidate`")
+
+
+def check_beside(store: Store, findings: Findings, intervals: Collection[int]) -> None:
+    """Check what lies beside the bars: dividends, quarantine, closures, cleanup manifest, and files that are not condvest's."""
+    for rule, read in (("corporate_actions", read_dividends), ("closures", read_closures)):
+        try:
+            read(store)
+        except CondvestError as error:
+            findings.error(rule, error)
+    _check_cleanup_manifest(store, findings)
+    _check_quarantine(store, findings)
+    foreign = [info.key for info in store.list("") if not _is_ours(info.key, intervals)]
+    findings.counts["foreign_files"] += len(foreign)
+    if foreign:
+        what = f"{len(foreign):,} files are not the lake's: {shown(foreign)}"
+        findings.notice("foreign_file", what, "none: they are passed over; move them out")
+
+
+def _check_cleanup_manifest(store: Store, findings: Findings) -> None:
+    try:
+        runs = json.loads(store.get(layout.CLEANUP_MANIFEST).data)["runs"]
+        findings.counts["cleanups"] += len(runs)
+    except ObjectNotFound:
+        return
+    except (ValueError, KeyError, TypeError) as error:
+        what = f"{layout.CLEANUP_MANIFEST}: cannot be read ({type(error).__name__})"
+        findings.broken("cache", what, "restore it from a copy, or delete it: the next vacuum begins a new one")
+
+
+def _check_quarantine(store: Store, findings: Findings) -> None:
+    keys = [info.key for info in store.list(layout.QUARANTINE) if layout.parse_quarantine_key(info.key)]
+    rules: Counter[str] = Counter()
+    for rows in store.map(keys, _quarantined):
+        if isinstance(rows, str):
+            findings.error("quarantine_file", rows)
+        else:
+            rules.update(rows)
+    findings.counts["quarantined_rows"] += rules.total()
+    if rules:
+        told = ", ".join(f"{rule} {count:,}" for rule, count in sorted(rules.items()))
+        findings.notice("quarantine", f"{rules.total():,} rows in quarantine: {told}", "look at bronze/quarantine/")
+    kept = [info.key for info in store.list(layout.QUARANTINE) if layout.parse_quarantined_file_key(info.key)]
+    if kept:
+        what = f"{len(kept):,} unreadable files were set aside: {shown(kept)}"
+        findings.notice("quarantine", what, "delete them when nothing in them is wanted")
+
+
+def _quarantined(key: str, stored: Stored | None) -> list[Any] | str:
+    try:
+        return decode(stored.data, _QUARANTINE_SCHEMA, key)["rule"].to_pylist() if stored else []
+    except DataError as error:
+        return str(error).split(";")[0] + "; restore it from a copy; landing has the rows as they came"
+
+
+def _is_ours(key: str, intervals: Collection[int]) -> bool:
+    fixed = {layout.SPLITS, layout.DIVIDENDS, layout.MANIFEST, layout.CLEANUP_MANIFEST, layout.CLOSURES}
+    fixed |= {layout.RECENT_BARS, *(layout.checkpoint_key(sessions) for sessions in intervals)}
+    parsers = (
+        layout.parse_bronze_key,
+        layout.parse_landing_key,
+        layout.parse_quarantine_key,
+        layout.parse_quarantined_file_key,
+        layout.parse_silver_key,
+    )
+    return key in fixed or any(parse(key) for parse in parsers)

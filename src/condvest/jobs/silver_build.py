@@ -1,0 +1,128 @@
+"""Compute period bars: each symbol's daily bars read once, the groups of every interval spooled by month."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+
+from condvest.domain.actions import EPOCH, Split, applied_splits, judge_splits
+from condvest.domain.bars import ANSWER_SCHEMA
+from condvest.domain.calendar import Calendar
+from condvest.domain.resample import DailyBlock, Ints, SessionTable, daily_block, resample
+from condvest.errors import CommitConflict, DataError
+from condvest.jobs.bronze import blocks, read_file
+from condvest.jobs.progress import Progress
+from condvest.jobs.silver_plan import IntervalPlan, Source
+from condvest.jobs.spool import MonthSpool
+from condvest.storage import layout
+from condvest.storage.recent import Recent, read_recent
+from condvest.storage.store import Store, Stored
+
+#: Symbols computed at a time: memory grows with it, not with the market.
+_BLOCK_SYMBOLS: Final = 256
+#: A split is judged by a close up to 15 days before it: cached bars must reach back so much further.
+_EVIDENCE: Final = timedelta(days=20)
+_EVERYTHING: Final = np.iinfo(np.int32).min
+_NOTHING: Final = np.iinfo(np.int32).max
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What all intervals share: the symbols in order, their sources and splits, the calendar's arrays."""
+
+    names: list[str]
+    codes: dict[str, int]
+    sources: dict[str, Source]
+    splits: dict[str, list[Split]]
+    reach: date
+    table: SessionTable
+    calendar: Calendar
+
+
+@dataclass(slots=True)
+class Computed:
+    """How many symbols were read whole, and how many came from the cache of recent bars."""
+
+    symbols_read: int = 0
+    symbols_cached: int = 0
+
+
+def compute(
+    store: Store, work: Work, plans: Sequence[IntervalPlan], spools: Mapping[int, MonthSpool], progress: Progress
+) -> Computed:
+    """Compute the dirty groups of every interval and spool them. Memory is bounded by a block of 256 symbols."""
+    starts = {plan.interval_sessions: group_starts(work, plan) for plan in plans}
+    wanted = [name for name in work.names if any(plan.rebuild or name in plan.dirty for plan in plans)]
+    cached = {} if any(plan.rebuild for plan in plans) else _cached(work, wanted, read_recent(store), starts)
+    unread = [layout.data_key(symbol) for symbol in wanted if symbol not in cached]
+    # One reading for all blocks: the next one is read and decoded while this one is computed.
+    read = store.map(unread, _answer_columns)
+    for done, block in enumerate(blocks(wanted, _BLOCK_SYMBOLS), 1):
+        tables = [cached[symbol] if symbol in cached else next(read) for symbol in block]
+        daily, splits = _block(work, block, tables)
+        for plan in plans:
+            sessions = plan.interval_sessions
+            bars = resample(daily, sessions, work.table, splits)
+            keep = bars["date"] >= starts[sessions][bars["symbol"]]
+            spools[sessions].add(bars if keep.all() else bars[keep])
+        progress("resample", min(done * _BLOCK_SYMBOLS, len(wanted)), len(wanted))
+    return Computed(len(unread), len(cached))
+
+
+def group_starts(work: Work, plan: IntervalPlan) -> Ints:
+    """Return for each symbol code the first day of the first group to build; past everything where it is clean."""
+    starts = np.full(len(work.names), _EVERYTHING if plan.rebuild else _NOTHING, np.int32)
+    known: dict[date | None, int] = {None: _EVERYTHING}
+    for symbol, first in plan.dirty.items():
+        if first not in known and first is not None:
+            group = work.calendar.ordinal(first) // plan.interval_sessions
+            known[first] = (work.calendar.group_bounds(group, plan.interval_sessions)[0] - EPOCH).days
+        starts[work.codes[symbol]] = known[first]
+    return starts
+
+
+def _cached(work: Work, symbols: Sequence[str], recent: Recent, starts: Mapping[int, Ints]) -> dict[str, pa.Table]:
+    """Return the cached bars of the symbols for which they reach back far enough."""
+    cached = {}
+    for symbol in symbols:
+        first = min(int(of_interval[work.codes[symbol]]) for of_interval in starts.values())
+        found = recent.of(symbol, work.sources[symbol].etag)
+        if found is not None and first != _EVERYTHING and found[0] <= EPOCH + timedelta(days=first) - _EVIDENCE:
+            cached[symbol] = found[1]
+    return cached
+
+
+def read_history(key: str, stored: Stored | None) -> pa.Table:
+    """Decode one symbol's `data.parquet`; DataError when it cannot be read, CommitConflict when it is gone."""
+    file = read_file(key, stored)
+    if file.error is not None:
+        raise DataError(file.error)
+    if file.bars is None:
+        raise CommitConflict(f"{key}: gone since it was listed")
+    return file.bars
+
+
+def _answer_columns(key: str, stored: Stored | None) -> pa.Table:
+    return read_history(key, stored).select(ANSWER_SCHEMA.names)
+
+
+def _block(work: Work, block: Sequence[str], tables: Sequence[pa.Table]) -> tuple[DailyBlock, list[tuple[int, Split]]]:
+    counts = np.array([table.num_rows for table in tables])
+    codes = np.repeat(np.array([work.codes[symbol] for symbol in block], np.int32), counts)
+    daily = daily_block(pa.concat_tables(tables).combine_chunks(), codes, work.table)
+    days = work.table.day_at(daily.ordinals)
+    stops = np.cumsum(counts)
+    splits = []
+    for symbol, start, stop in zip(block, stops - counts, stops, strict=True):
+        if symbol in work.splits:
+            rows = slice(start, stop)
+            # memoryviews: their items are plain numbers, several times faster to reach one by one than an array's.
+            seen = days[rows].data, daily.open[rows].data, daily.close[rows].data
+            verdicts = judge_splits(work.splits[symbol], *seen, through=work.reach)
+            splits += [(work.codes[symbol], split) for split in applied_splits(verdicts)]
+    return daily, splits
