@@ -65,3 +65,7 @@ clean: ## remove what make made
 .PHONY: bench
 bench: setup ## the jobs beside their floors and a peer, as ratios (SYMBOLS=540)
 	$(BIN)/python benchmarks/bench.py --symbols $(or $(SYMBOLS),540)
+
+.PHONY: readme
+readme: setup ## write the README's table of settings
+	$(BIN)/python tools/build_readme.py

@@ -577,7 +577,7 @@ def test_demo_is_handed_its_folder(run: Run, here: Path, monkeypatch: pytest.Mon
     """The command passes options on and prints what the demo says, on stderr with --json."""
     from types import ModuleType
 
-    def run_demo(folder: Path, keep: bool, say: Callable[[str], None]) -> dict[str, Any]:
+    def run_demo(folder: Path, *, keep: bool, say: Callable[[str], None]) -> dict[str, Any]:
         say("working")
         return {"folder": str(folder), "keep": keep}
 

@@ -138,7 +138,7 @@ def test_a_backfill_takes_range_answers_along(kit: Kit) -> None:
 def test_a_bar_on_a_day_without_a_session_goes_to_quarantine(kit: Kit) -> None:
     """Ordinals know sessions only: what the provider prints for a Sunday is kept aside with the rule's name."""
     sunday = date(2025, 11, 9)
-    kit.market.set_bar("AAPL", sunday, bar(1.0))
+    kit.market.set_bar("AAPL", sunday, bar(10.0))
     report = kit.evening(DAYS[5]).fetch_symbols("AAPL", first=DAY, last=DAYS[5])
     (row,) = kit.quarantine()
     assert (row["rule"], row["date"], report.quarantined) == ("not_a_session", sunday, 1)

@@ -155,7 +155,7 @@ class LakeLaws(RuleBasedStateMachine):
         """The exchange will not open on a day to come; the lake hears of it."""
         today = self._world.now.astimezone(NEW_YORK).date()
         to_come = [session for session in self._world.sessions if session > today][:sessions]
-        if to_come and len(self._world.closed) < 2:
+        if to_come and len(self._world.closed) < 2 and to_come[-1] != oracle.ZERO_SESSION:
             self._world.close(to_come[-1])
             self._store.spare()
             self.fetch_metadata()

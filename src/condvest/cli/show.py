@@ -213,6 +213,6 @@ def _demo(
     from condvest.demo.scenario import run_demo
 
     as_json = options_of(context).as_json
-    result = run_demo(folder, keep, lambda line: typer.echo(line, err=as_json))
+    result = run_demo(folder, keep=keep, say=lambda line: typer.echo(line, err=as_json))
     if as_json:
         print_json(result)

@@ -155,10 +155,15 @@ def _shown(stage: Stage, verified: JobResult) -> dict[str, object]:
         changed = [row.session_date for row in app.state.sessions() if row.restated]
         restatements = [row for session in changed for row in lake.restatements(session).to_pylist()]
     path = stage.folder / place.PAGE
-    path.write_text(
-        page.chart_page(SYMBOL, INTERVAL_SESSIONS, adjusted=adjusted, stored=stored, splits=splits, source=SOURCE),
-        encoding="utf-8",
+    chart = page.Chart(
+        symbol=SYMBOL,
+        interval_sessions=INTERVAL_SESSIONS,
+        adjusted=adjusted,
+        stored=stored,
+        splits=splits,
+        source=SOURCE,
     )
+    path.write_text(page.chart_page(chart), encoding="utf-8")
     around = _around(stored, adjusted, SPLIT_DATE)
     split = next(split for split in splits if split.execution_date == SPLIT_DATE)
     for table in (

@@ -8,6 +8,7 @@ from datetime import date, datetime
 from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from condvest.domain.answers import SessionAnswer, SessionRefusal, SessionSource
 from condvest.domain.bars import DAILY_SCHEMA, changed_rows, overlay
@@ -182,7 +183,6 @@ def _daily(fetch: _Fetch, outcome: SessionAnswer | SessionRefusal) -> None:
     folded = next(fold(fetch.store, [session], fetch.index, fetch.universe), None)
     before = folded.bars if folded is not None else DAILY_SCHEMA.empty_table()
     bars = only(answer.parsed.bars, fetch.universe)
-    # A run that was killed between landing and bronze left an answer that the ledger does not know: bronze may lack it.
     row = fetch.ledger[session]
     is_whole = row.state in _DONE and last is not None and row.answer_digest == last.digest
     at, objects = _landing(fetch, answer)
@@ -196,6 +196,9 @@ def _daily(fetch: _Fetch, outcome: SessionAnswer | SessionRefusal) -> None:
         fetch.ledger[session] = replace(fetch.ledger[session], withdrawn=row.withdrawn + withdrawn)
     after = overlay(before, changed)
     told = restated + (folded.restated if folded is not None else 0)
+    if is_whole and row.fetched_at is not None:
+        # A run that was killed between landing and bronze left values that the ledger does not know: bronze may lack them.
+        changed = overlay(before.filter(pc.greater(before["ingested_at"], row.fetched_at)), changed)
     _complete(fetch, session, changed if is_whole else after, rows=after.num_rows, restated=told)
 
 
@@ -235,9 +238,10 @@ def _landing(fetch: _Fetch, answer: SessionAnswer) -> tuple[datetime, list[tuple
     """
     objects: list[tuple[str, bytes]] = []
     session, parsed = answer.session, answer.parsed
-    last = fetch.index.last(session)
-    if last is None or last.digest != parsed.digest or last.kind != fetch.source.kind:
-        at = next_instant(fetch.now, last)
+    last, latest = fetch.index.last(session), fetch.index.latest(session, session)
+    # The same values again after a range said otherwise are news.
+    if last is None or last != latest or last.digest != parsed.digest or last.kind != fetch.source.kind:
+        at = next_instant(fetch.now, latest)
         key = layout.landing_key(fetch.source.kind, session, at, parsed.digest)
         objects.append((key, pack(answer.body)))
         fetch.index.note(key)

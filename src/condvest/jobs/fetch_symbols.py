@@ -83,12 +83,12 @@ def _landing(
     report: FetchReport,
     bounds: tuple[date, date],
 ) -> list[tuple[str, bytes]]:
-    """Return what to land of one answer: nothing where the last one for these bounds has the same values."""
-    landed = [found for _, found in index.ranges if found.symbol == symbol]
-    same = [found for found in landed if (found.first, found.last) == bounds]
-    if parsed.total == 0 or (same and same[-1].digest == parsed.digest):
+    """Return what to land of one answer: nothing where the last one is for these bounds and has the same values."""
+    last = index.latest(*bounds, symbol)
+    is_same = last is not None and (last.symbol, last.first, last.last, last.digest) == (symbol, *bounds, parsed.digest)
+    if parsed.total == 0 or is_same:
         return []
-    at = next_instant(now, landed[-1] if landed else None)
+    at = next_instant(now, last)
     report.landed += 1
     event("range_landed", symbol=symbol, rows=parsed.total)
     objects = [(layout.range_landing_key(symbol, at, parsed.digest, *bounds), pack(body))]

@@ -65,6 +65,15 @@ class LandingIndex:
         """Return the last answer with the whole market of a session."""
         return self.answers[session][-1][1] if self.answers.get(session) else None
 
+    def latest(self, first: date, last: date, symbol: str | None = None) -> LandingKey | None:
+        """Return the last answer about any session from first to last: whole sessions, and ranges of a symbol (None: of all)."""
+        days = [first] if first == last else [day for day in self.answers if first <= day <= last]
+        about = [self.answers[day][-1][1] for day in days if self.answers.get(day)]
+        for _, key in self.ranges:
+            if symbol in (None, key.symbol) and key.first and key.last and key.first <= last and first <= key.last:
+                about.append(key)
+        return max(about, key=_order, default=None)
+
     def seen_through(self, session: date) -> datetime | None:
         """Return when the provider was last known to say what is landed: its last answer, or a receipt after it."""
         last = self.last(session)
