@@ -13,11 +13,13 @@ another writer go first. What a person would look up afterwards are methods: `st
 from __future__ import annotations
 
 import io
+import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from functools import cache
 from itertools import count
 from pathlib import Path
 from types import TracebackType
@@ -49,14 +51,15 @@ T = TypeVar("T")
 
 QUICK = RetryPolicy(attempts=2, wait_initial_seconds=0.001, wait_max_seconds=0.01, empty_attempts=2)
 #: Sessions from Monday 2025-11-03 on: Thanksgiving (27 November) is none, the day after closes early.
-DAYS = Calendar.shipped().sessions(date(2025, 11, 3), date(2026, 6, 30))
+DAYS = Calendar.shipped().sessions(date(2025, 11, 3), date(2026, 2, 27))
 #: Enough symbols for an answer to be called short; two of them differ in case alone.
 SYMBOLS = ("AAPL", "BCPC", "BCpC", "BRK.B", "CON", "IBM", "MSFT", "NA", "TRUE")
 
 
 def bar(close: float, **changes: Any) -> Bar:
     """Return a sane bar that closes at a price."""
-    return replace(Bar(close - 1, close + 2, close - 3, close, 1000.5, close - 0.5, 12), **changes)
+    made = Bar(close - 1, close + 2, close - 3, close, 1000.5, close - 0.5, 12)
+    return replace(made, **changes) if changes else made
 
 
 def market_of(sessions: Iterable[date], symbols: Sequence[str] = SYMBOLS) -> Market:
@@ -66,6 +69,15 @@ def market_of(sessions: Iterable[date], symbols: Sequence[str] = SYMBOLS) -> Mar
         for position, symbol in enumerate(symbols):
             market.set_bar(symbol, session, bar(100.0 + 10 * position + number))
     return market
+
+
+@cache
+def _empty_state() -> bytes:
+    """Return a state database with its tables and nothing in them; made once, as making it takes longer than a small job."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "state.sqlite")
+        State.open(f"sqlite:///{path}", migrate=True).close()
+        return path.read_bytes()
 
 
 class Killed(BaseException):
@@ -199,6 +211,9 @@ class Kit:
         self.now = datetime(2025, 11, 3, tzinfo=UTC)
         self.universe: frozenset[str] | None = None
         self._state_url = state_url or f"sqlite:///{folder}/state.sqlite"
+        if state_url is None:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "state.sqlite").write_bytes(_empty_state())
         self._plan_start = plan_start
         self._stack = ExitStack()
 

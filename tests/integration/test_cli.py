@@ -30,6 +30,7 @@ from condvest.demo.market import Bar, Market
 from condvest.demo.standin import StandIn
 from condvest.domain.calendar import Calendar
 from condvest.storage import layout
+from servers.seaweed import BUCKET, S3Server
 
 GROUPED = "/v2/aggs/grouped"
 SYMBOLS = ("AAPL", "BCPC", "BCpC")
@@ -420,6 +421,31 @@ def test_an_outage_of_metadata_does_not_stop_the_day(run: Run, here: Path, provi
     assert outcome.error.startswith("left: fetch meta: ")
     assert (here / "lake" / layout.data_key("AAPL")).exists()
     assert (here / "lake" / layout.checkpoint_key(3)).exists()
+
+
+@pytest.mark.s3
+def test_the_same_commands_on_s3(run: Run, here: Path, monkeypatch: pytest.MonkeyPatch, s3_server: S3Server) -> None:
+    """Bucket, prefix, server and keys from `.env` alone; a day's work, status and bars as on a folder; wrong keys are told."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "LAKE_URL"):
+        monkeypatch.setenv(name, "")  # brought back at the end, whatever the command hands to its client library
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_STATE_HOME", str(here / "state"))
+    lake = {"S3_BUCKET": BUCKET, "S3_PREFIX": f"{here.name}/bronze/raw_ohlcv"} | s3_server.environment()
+    (here / ".env").write_text("".join(f"{name}={value}\n" for name, value in lake.items()))
+    assert "no lake at s3://" in run("status").error
+    assert run("fetch", "bars", "--from", str(SESSIONS[-3])).code == 0
+    assert run("run").code == 0
+    status = run("--json", "status").json
+    assert status["lake"] == f"s3://{BUCKET}/{here.name}"
+    assert (status["sessions"]["final"], status["pending_files"]) == (3, 0)
+    assert run("run").out.startswith("run: nothing new: 0 PUT, 0 DELETE")
+    assert len(run("--json", "bars", "AAPL").json["rows"]) == 3
+    assert run("verify").code == 0
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wr0ng")
+    outcome = run("status")
+    assert outcome.code == 2
+    assert "access refused" in outcome.error
+    assert "wr0ng" not in outcome.err
 
 
 def test_symbols_leave_the_ledger_as_it_is(run: Run, lake: Path) -> None:

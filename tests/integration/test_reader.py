@@ -154,10 +154,10 @@ def test_daily_bars_are_what_was_consolidated(lake_url: str, histories: dict[str
     """On a folder and on S3, bars come back as they went in, in one read, and nothing is written or listed."""
     build(open_store(lake_url), histories, silver=False)
     lake = Lake.open(lake_url)
-    before = lake._store.meter.snapshot()
+    before = lake.store.meter.snapshot()
     for symbol, bars in histories.items():
         assert lake.bars(symbol).equals(table_of(symbol, bars))
-    took = lake._store.meter.snapshot() - before
+    took = lake.store.meter.snapshot() - before
     assert (took.gets, took.lists, took.puts, took.deletes) == (len(histories), 0, 0, 0)
 
 
@@ -341,12 +341,12 @@ def test_bounds_are_inclusive(lake: Lake) -> None:
 )
 def test_bad_arguments(lake: Lake, options: dict[str, Any], says: str) -> None:
     """Each gets one line that says the value and the rule, before anything is read."""
-    before = lake._store.meter.snapshot()
+    before = lake.store.meter.snapshot()
     with pytest.raises(ConfigError) as caught:
         lake.bars("AAPL", **options)
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
-    assert lake._store.meter.snapshot() == before
+    assert lake.store.meter.snapshot() == before
 
 
 @pytest.mark.parametrize(
@@ -473,7 +473,7 @@ def test_reading_writes_nothing(built: Path, histories: dict[str, History]) -> N
     lake.symbols(), lake.sessions(), lake.restatements(LAST)
     lake.sql("SELECT count(*) FROM bronze JOIN silver_3d USING (symbol, date)")
     assert everything() == before
-    assert lake._store.meter.puts == lake._store.meter.deletes == 0
+    assert lake.store.meter.puts == lake.store.meter.deletes == 0
 
 
 def _answer(session: date, bars: Mapping[str, Bar]) -> bytes:

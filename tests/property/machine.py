@@ -6,7 +6,7 @@ import shutil
 import sys
 import tempfile
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -23,10 +23,12 @@ from condvest.demo.market import NEW_YORK
 from condvest.domain.calendar import INTERVALS, Calendar
 from condvest.jobs.consolidate import consolidate
 from condvest.jobs.fetch_bars import FetchReport, fetch_bars
-from condvest.jobs.fetch_meta import fetch_meta
+from condvest.jobs.fetch_meta import MetaReport, fetch_meta
 from condvest.jobs.fetch_symbols import fetch_symbols
+from condvest.jobs.rebuild import rebuild_ledger
 from condvest.jobs.resample import resample
 from condvest.jobs.vacuum import vacuum
+from condvest.jobs.verify import verify
 from condvest.state import State
 from condvest.storage import layout
 from condvest.storage.closures import read_closures
@@ -79,6 +81,7 @@ class LakeLaws(RuleBasedStateMachine):
         self._landed_etags: dict[str, str] = {}
         self._acknowledged: dict[str, History] = {}
         self._known_splits: list[dict[str, Any]] = []
+        self._unfinished_ranges: list[tuple[tuple[str, ...], date, date]] = []
         self._copies: dict[str, list[bytes]] = {}
 
     def _new_state(self) -> State:
@@ -187,17 +190,10 @@ class LakeLaws(RuleBasedStateMachine):
         """Fetch some symbols by the range endpoint; the session ledger stays as it is."""
         sessions = self._past_from(at)[:count]
         before = self._state.sessions()
-        job = lambda: fetch_symbols(  # noqa: E731 - run below, under watch
-            self._store,
-            self._source,
-            cast(State, self._state),
-            calendar=self._calendar,
-            now=self._now,
-            symbols=some,
-            first=sessions[0],
-            last=sessions[-1],
-        )
-        if self._run(job) is not None:
+        asked = (tuple(some), sessions[0], sessions[-1])
+        self._unfinished_ranges.append(asked)
+        if self._run(lambda: self._fetch_symbols(*asked)) is not None:
+            self._unfinished_ranges.remove(asked)
             landed = self._landing()
             for symbol in some:
                 for session in sessions:
@@ -217,7 +213,7 @@ class LakeLaws(RuleBasedStateMachine):
         if report is not None and not report.left:
             self._known_splits = told
 
-    @rule(force_full=flags, skip_cleanup=st.booleans(), days=st.sampled_from([7, 30]), some=st.none() | st.lists(symbols))
+    @rule(force_full=flags, skip_cleanup=st.booleans(), days=st.sampled_from([7, 30]), some=st.none() | st.lists(symbols, unique=True))
     def consolidate(self, force_full: bool, skip_cleanup: bool, days: int, some: list[str] | None) -> None:
         """Merge `date=` files, with or without cleanup."""
         self._run(
@@ -279,6 +275,12 @@ class LakeLaws(RuleBasedStateMachine):
             self._store.spare()
             self.consolidate(True, False, 30, None)
 
+    @rule()
+    def state_is_lost(self) -> None:
+        """The state database is gone, and is rebuilt from the lake."""
+        self._state = KillingState(self._new_state(), self._store)
+        rebuild_ledger(self._bare, cast(State, self._state), calendar=self._calendar, now=self._now)
+
     def _damage(self, key: str, how: str) -> None:
         body = self._bare.get(key).data
         copies = self._copies.setdefault(key, [])
@@ -319,7 +321,9 @@ class LakeLaws(RuleBasedStateMachine):
         self._store.spare()
         self._world.release()
         jobs = self._all_jobs()
-        for job in jobs:
+        # Who was killed in a fetch of symbols asks for them again.
+        again = [lambda asked=asked: self._fetch_symbols(*asked) for asked in self._unfinished_ranges]
+        for job in [*again, *jobs]:
             report = self._run(job)
             assert not getattr(report, "left", None), report
         self._check_rest(jobs)
@@ -327,6 +331,8 @@ class LakeLaws(RuleBasedStateMachine):
         self._check_bars()
         self._check_silver(INTERVALS)
         self._check_clean_run()
+        found = verify(self._bare, cast(State, self._state), calendar=self._calendar, now=self._now)
+        assert not found.broken, found.broken
 
     def _all_jobs(self) -> list[Callable[[], Report | None]]:
         return [
@@ -467,6 +473,18 @@ class LakeLaws(RuleBasedStateMachine):
             self._store, source, cast(State, self._state), calendar=self._calendar, now=self._now, sessions=sessions
         )
 
+    def _fetch_symbols(self, some: Sequence[str], first: date, last: date) -> FetchReport:
+        return fetch_symbols(
+            self._store,
+            self._source,
+            cast(State, self._state),
+            calendar=self._calendar,
+            now=self._now,
+            symbols=some,
+            first=first,
+            last=last,
+        )
+
     def _fetch(self, sessions: list[date] | None, kind: Kind) -> None:
         before = self._landing()
         report = self._run(lambda: self._fetch_report(sessions, kind))
@@ -495,7 +513,7 @@ class LakeLaws(RuleBasedStateMachine):
             self._store.spare()
         spent = self._bare.meter.snapshot() - before
         assert report is not None
-        if spent.puts + spent.deletes == 0:
+        if spent.puts + spent.deletes == 0 and not isinstance(report, MetaReport):  # whose symbols go to the state
             assert report.nothing_new, f"wrote nothing, and says otherwise: {report}"
         return report
 

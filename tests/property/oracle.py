@@ -202,12 +202,15 @@ def on_last_basis(bars: Bars, splits: Iterable[Split]) -> Bars:
 # --- period bars ------------------------------------------------------------------------------------------------
 
 
-def groups(sessions: Sequence[date], length: int, origin: date = ZERO_SESSION) -> list[list[date]]:
-    """Cut a calendar's sessions (ascending, all of them) into groups of `length` counted from `origin`, both ways."""
-    at = sessions.index(origin)
-    first = at % length
-    cut = [list(sessions[:first])] if first else []
-    return cut + [list(sessions[start : start + length]) for start in range(first, len(sessions), length)]
+def groups(sessions: Sequence[date], length: int, first: date, last: date, origin: date = ZERO_SESSION) -> list[list[date]]:
+    """Cut a calendar's sessions into groups of `length` counted from `origin`, both ways; return those from first to last.
+
+    `sessions` are all that the calendar has, ascending; a group at its end is shorter.
+    """
+    at = bisect_left(sessions, first)
+    begin = at - (at - bisect_left(sessions, origin)) % length
+    stop = bisect_right(sessions, last)
+    return [list(sessions[max(start, 0) : start + length]) for start in range(begin, stop, length)]
 
 
 def period_bars(
@@ -258,11 +261,8 @@ def silver(
     Ordered by symbol, then date. `lake` has the consolidated bars by symbol, `splits` what the provider says, by symbol.
     """
     reach = max((max(bars) for bars in lake.values()), default=date.min)
-    known = [day for bars in lake.values() for day in bars]
-    cut = groups(sessions, length)
-    if known:  # only the groups that can matter
-        starts = [group[0] for group in cut]
-        cut = cut[max(0, bisect_right(starts, min(known)) - 1) : bisect_right(starts, max(known))]
+    begin = min((min(bars) for bars in lake.values()), default=date.max)
+    cut = groups(sessions, length, begin, reach) if lake else []
     months: dict[str, list[Period]] = {}
     for symbol in sorted(lake):
         count = applied(splits.get(symbol, ()), lake[symbol], reach)

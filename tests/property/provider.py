@@ -7,7 +7,7 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from datetime import date, datetime, time
+from datetime import date, datetime, time, timedelta
 from typing import Any, Literal, Protocol
 
 from condvest.demo import shapes
@@ -101,8 +101,8 @@ class World:
         return bars
 
     def past(self) -> list[date]:
-        """Return the sessions whose evening has come."""
-        return [session for session in self.sessions if evening(session) <= self.now]
+        """Return the sessions that are over."""
+        return [session for session in self.sessions if evening(session) - timedelta(minutes=2) <= self.now]
 
     def tell(self, session: date, symbol: str, variant: int | None) -> None:
         """Change what is said of one bar: 0 as it was, 1 to 3 another value, None no bar at all (never of the anchor)."""

@@ -43,7 +43,7 @@ class Lake:
             state: gives `symbols` the metadata and `sessions` the ledger; it stays open.
             calendar: in place of the shipped one less the closures that are recorded in the lake.
         """
-        self._store = store
+        self.store = store
         self._state = state
         self._calendar = calendar
 
@@ -57,7 +57,7 @@ class Lake:
         credentials. ConfigError: a bad URL, access refused, or nothing of a lake there.
         """
         lake = cls(open_store(url, region=region, endpoint_url=endpoint_url), state=state)
-        if not catalog.holds_a_lake(lake._store):
+        if not catalog.holds_a_lake(lake.store):
             raise ConfigError(
                 f"no lake at {lake.url}: nothing was fetched into it; correct the address, or fill it with"
                 " `condvest fetch bars --from YYYY-MM-DD` and `condvest consolidate`"
@@ -67,7 +67,7 @@ class Lake:
     @property
     def url(self) -> str:
         """Where the lake is; never holds a credential."""
-        return self._store.url
+        return self.store.url
 
     def __repr__(self) -> str:
         return f"Lake({self.url!r})"
@@ -80,17 +80,17 @@ class Lake:
     @cached_property
     def calendar(self) -> Calendar:
         """The calendar by which period bars are grouped."""
-        return self._calendar or Calendar.shipped(read_closures(self._store))
+        return self._calendar or Calendar.shipped(read_closures(self.store))
 
     @cached_property
     def actions(self) -> CorporateActions:
         """The splits and dividends."""
-        return CorporateActions(self._store)
+        return CorporateActions(self.store)
 
     @cached_property
     def summary(self) -> pa.Table:
         """The symbols with consolidated bars: `symbol`, `last_consolidated_date`, `row_count`; ascending by symbol."""
-        return catalog.read_summary(self._store)
+        return catalog.read_summary(self.store)
 
     @cached_property
     def _reach(self) -> date:
@@ -136,10 +136,10 @@ class Lake:
         check_bounds(first, last)
         key = layout.data_key(symbol)
         try:
-            stored = self._store.get(key)
+            stored = self.store.get(key)
         except ObjectNotFound:
             raise self._unknown(symbol) from None
-        return between(self._made(symbol, decode(stored.data, DAILY_SCHEMA, key), wanted), first, last)
+        return between(self.made(symbol, decode(stored.data, DAILY_SCHEMA, key), wanted), first, last)
 
     def symbols(self) -> pa.Table:
         """Return the symbols with consolidated bars, ascending, and what the state database, where given, knows of them.
@@ -156,7 +156,7 @@ class Lake:
         """
         if self._state is not None:
             return landed.sessions_of_ledger(self._state.sessions())
-        return landed.sessions_of_landing(self._store, self.calendar)
+        return landed.sessions_of_landing(self.store, self.calendar)
 
     def restatements(self, session: date) -> pa.Table:
         """Return the bars of one session that a later answer of the provider changed: `landed.RESTATEMENTS_SCHEMA`.
@@ -165,7 +165,7 @@ class Lake:
         `new_transactions`; raw prices, by `seen_at`, then symbol. Read from the landed answers.
         """
         check_bounds(session, None)
-        return landed.restatements(self._store, session)
+        return landed.restatements(self.store, session)
 
     def sql(self, query: str) -> pa.Table:
         """Run one query of DuckDB's SQL and return its rows. It can read the views below, and nothing else.
@@ -185,22 +185,10 @@ class Lake:
         from condvest.analytics.sql import run
         from condvest.analytics.views import lake_views
 
-        return run(query, lake_views(self._store, names=self._names, symbols=self.symbols, make=self._made))
+        return run(query, lake_views(self.store, names=self._names, symbols=self.symbols, make=self.made))
 
-    def _names(self) -> list[str]:
-        names: list[str] = self.summary["symbol"].to_pylist()
-        return names
-
-    def _unknown(self, symbol: str) -> ConfigError:
-        near = catalog.nearest(symbol, self._names())
-        meant = f"did you mean {' or '.join(near)}?" if near else "none is similar;"
-        return ConfigError(
-            f"symbol {symbol!r} has no consolidated bars in lake {self.url}: {meant} `Lake.symbols()` lists those that"
-            " have, and fetched bars are seen after `condvest consolidate`"
-        )
-
-    def _made(self, symbol: str, bars: pa.Table, wanted: Wanted) -> pa.Table:
-        """Return what is wanted of all of one symbol's daily bars."""
+    def made(self, symbol: str, bars: pa.Table, wanted: Wanted) -> pa.Table:
+        """Return what is wanted of one symbol's daily bars, all of them (`DAILY_SCHEMA`, raw, ascending)."""
         if bars.num_rows == 0:
             return bars if wanted.sessions == 1 else PERIOD_SCHEMA.empty_table()
         if wanted.sessions == 1 and wanted.adjusted == "none":
@@ -220,4 +208,16 @@ class Lake:
             return bars
         return period_bars(
             bars, symbol, wanted.sessions, table=self._table, splits=splits, reach=reach, anchor=wanted.anchor
+        )
+
+    def _names(self) -> list[str]:
+        names: list[str] = self.summary["symbol"].to_pylist()
+        return names
+
+    def _unknown(self, symbol: str) -> ConfigError:
+        near = catalog.nearest(symbol, self._names())
+        meant = f"did you mean {' or '.join(near)}?" if near else "none is similar;"
+        return ConfigError(
+            f"symbol {symbol!r} has no consolidated bars in lake {self.url}: {meant} `condvest query 'FROM symbols'` lists"
+            " those that have, and fetched bars are seen after `condvest consolidate`"
         )

@@ -53,7 +53,7 @@ class Scan:
     """What one scan of a view asks for: the columns that it takes to answer, and a filter on the rows (None: all)."""
 
     needed: Sequence[str]
-    filter: ds.Expression | None
+    where: ds.Expression | None
 
 
 class View(ds.Dataset):  # type: ignore[misc]  # pyarrow has no types
@@ -77,18 +77,22 @@ class View(ds.Dataset):  # type: ignore[misc]  # pyarrow has no types
         **_: object,
     ) -> ds.Scanner:
         """Begin a scan; called by DuckDB."""
+        return ds.Scanner.from_batches(self.reader(columns, filter))
+
+    def reader(self, columns: Sequence[str] | None = None, where: ds.Expression | None = None) -> pa.RecordBatchReader:
+        """Return the rows that pass a filter (None: all), and of them some columns (None: all), as a stream."""
         names = list(self._schema.names if columns is None else columns)
         # A name that only looks as if the filter had it costs a column, and no more.
-        text = "" if filter is None else str(filter)
-        scan = Scan([name for name in self._schema.names if name in names or name in text], filter)
+        text = "" if where is None else str(where)
+        scan = Scan([name for name in self._schema.names if name in names or name in text], where)
         schema = pa.schema([self._schema.field(name) for name in names])
-        return ds.Scanner.from_batches(pa.RecordBatchReader.from_batches(schema, self._batches(scan, names)))
+        return pa.RecordBatchReader.from_batches(schema, self._batches(scan, names))
 
     def _batches(self, scan: Scan, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
         try:
             for tables in _growing(self._read(scan)):
                 table = pa.concat_tables(one.select(scan.needed) for one in tables)
-                rows = table if scan.filter is None else table.filter(scan.filter)
+                rows = table if scan.where is None else table.filter(scan.where)
                 yield from rows.select(names).to_batches()
         except CondvestError as error:
             self.failure = error
@@ -117,7 +121,7 @@ def object_view(store: Store, schema: pa.Schema, parts: Callable[[], Iterable[Pa
     def read(scan: Scan) -> Iterator[pa.Table]:
         fragments = [_FORMAT.make_fragment(key, _NOWHERE, partition_expression=holds) for key, holds in parts()]
         dataset = ds.FileSystemDataset(fragments, schema, _FORMAT, _NOWHERE)
-        keys = (fragment.path for fragment in dataset.get_fragments(scan.filter))
+        keys = (fragment.path for fragment in dataset.get_fragments(scan.where))
         return store.map(keys, lambda key, stored: load(key, stored, scan.needed))
 
     return View(schema, read)
@@ -138,13 +142,10 @@ def run(query: str, views: Mapping[str, View]) -> pa.Table:
             connection.execute(lock)
         try:
             _check(query)
-            relation = connection.sql(query)
-            if relation is not None:
-                return relation.to_arrow_table()
+            return connection.sql(query).to_arrow_table()
         except duckdb.Error as error:
             failed = [view.failure for view in views.values() if view.failure is not None]
             raise (failed[0] if failed else _clear(error)) from None
-    raise ConfigError("query gives no rows: write one that reads, such as SELECT, WITH, FROM, DESCRIBE or SHOW TABLES")
 
 
 def _check(query: str) -> None:

@@ -38,6 +38,8 @@ def consolidate(
             app.store,
             now=app.now(),
             symbols=chosen,
+            universe=app.universe,
+            calendar=app.calendar,
             force_full=force_full,
             retention_days=retention_days,
             skip_cleanup=skip_cleanup,

@@ -37,15 +37,8 @@ def fetch_bars(
         return _fetch_symbols(app, dates, symbols, source, accept_short, progress)
     from condvest.jobs import fetch_bars as job
 
-    calendar, now = app.calendar, app.now()
-    asked = asked_sessions(dates, calendar, now)
     client = _client(app, source)
-    known = _known_range(app)
-    if asked is None and known is None:
-        raise ConfigError(_needs_from(app))
-    if asked is not None:
-        check_no_gap(asked, known[0] if known else None, calendar)
-    sessions = asked.sessions if asked else None
+    sessions = _sessions(app, dates)
     state = app.ready_state()
     return run_job(
         app,
@@ -55,14 +48,26 @@ def fetch_bars(
             app.store,
             client,
             state,
-            calendar=calendar,
-            now=now,
+            calendar=app.calendar,
+            now=app.now(),
             sessions=sessions,
             universe=app.universe,
             accept_short=accept_short,
             progress=progress,
         ),
     )
+
+
+def _sessions(app: App, dates: DateOptions) -> list[date] | None:
+    """Return the sessions that are asked for; None: all that are due, which a lake without a ledger does not know."""
+    asked = asked_sessions(dates, app.calendar, app.now())
+    known = _known_range(app)
+    if asked is None:
+        if known is None:
+            raise ConfigError(_needs_from(app))
+        return None
+    check_no_gap(asked, known[0] if known else None, app.calendar)
+    return asked.sessions
 
 
 def _fetch_symbols(

@@ -65,8 +65,6 @@ class RowsCheck:
 
     def __post_init__(self) -> None:
         """Read the range answers, and decide which sessions are compared."""
-        codes = SymbolCodes()
-        self._landed, self._bronze = Tally(self.grid, codes), Tally(self.grid, codes)
         self._ranges = read_ranges(self.store, self.index, self.universe)
         ranged = self._ranges.sessions - self.index.answers.keys()
         # Which sessions a range answer holds that cannot be read is not known: all that it was asked for.
@@ -74,6 +72,8 @@ class RowsCheck:
         maybe = [day for key in asked for day in self.grid.between(key.first, key.last)]
         self._known = self.grid.flags([*self.index.answers, *ranged, *maybe])
         self._compared = self.grid.flags([*filter(self._is_acknowledged, self.index.answers), *ranged])
+        codes = SymbolCodes()
+        self._landed, self._bronze = (Tally(self.grid, codes, self._compared) for _ in range(2))
 
     def _is_acknowledged(self, session: date) -> bool:
         row, last = self.ledger.get(session), self.index.last(session)
@@ -86,10 +86,10 @@ class RowsCheck:
             for problem in session.problems:
                 self._corrupt(problem, f"`condvest fetch bars --date {session.session}`")
             if session.problems:
-                self._compared &= ~self.grid.flags([session.session])
+                self._compared[self.grid.flags([session.session])] = False
             else:
                 self.counts[session.session] = LandedCount(session.whole, session.bars.num_rows)
-                self._landed.add(session.bars, self._compared)
+                self._landed.add(session.bars)
             progress("read what landed", done, len(sessions))
         self.findings.counts["landed_sessions"] += len(sessions)
 
@@ -98,7 +98,7 @@ class RowsCheck:
         if self.universe is not None and symbol not in self.universe:
             self._outside += 1
         else:
-            self._bronze.add(bars, self._compared)
+            self._bronze.add(bars)
 
     def compare(self, unreadable: Collection[str], progress: Progress) -> None:
         """Report what differs, once both sides are read; symbols that cannot be read are left out."""
@@ -141,8 +141,9 @@ class RowsCheck:
         )
 
     def _check_unlanded(self) -> None:
-        for place in np.flatnonzero(~self._known & (self._bronze.session_rows > 0)).tolist():
-            session, rows = self.grid.sessions[place], int(self._bronze.session_rows[place])
+        bars = self._bronze.rows()
+        for place in np.flatnonzero(~self._known & (bars > 0)).tolist():
+            session, rows = self.grid.sessions[place], int(bars[place])
             self.findings.broken(
                 "not_landed",
                 f"{session}: {rows:,} bars in bronze, and no landed answer of that session",

@@ -28,6 +28,8 @@ Flags = npt.NDArray[np.bool_]
 _STEPS: Final = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
 _GAMMA: Final = np.uint64(0x9E3779B97F4A7C15)
 _NO_COUNT: Final = -1
+#: Bars that wait to be hashed together.
+_ROWS_AT_A_TIME: Final = 50_000
 
 
 class SessionGrid:
@@ -118,42 +120,62 @@ def _mixed(values: Hashes) -> Hashes:
 
 
 class Tally:
-    """Checksums and counts of bars by session and by symbol. Rows on days without a session are passed over."""
+    """Checksums and counts of bars by session and by symbol. Rows on days without a session are passed over.
 
-    def __init__(self, grid: SessionGrid, codes: SymbolCodes) -> None:
-        """Begin at nothing; two tallies that are to be compared share the grid and the codes."""
-        self._grid, self._codes = grid, codes
-        self.session_sums: Hashes = np.zeros(len(grid), np.uint64)
-        self.session_rows = np.zeros(len(grid), np.int64)
+    By symbol only the sessions that are `compared` at the end count; by session all do.
+    """
+
+    def __init__(self, grid: SessionGrid, codes: SymbolCodes, compared: Flags) -> None:
+        """Begin at nothing; two tallies that are to be compared share all three."""
+        self._grid, self._codes, self._compared = grid, codes, compared
+        self._session_sums: Hashes = np.zeros(len(grid), np.uint64)
+        self._session_rows = np.zeros(len(grid), np.int64)
         self._symbol_sums: Hashes = np.zeros(0, np.uint64)
+        self._waiting: list[pa.Table] = []
+        self._waiting_rows = 0
 
-    def add(self, bars: pa.Table, compared: Flags | None = None) -> None:
-        """Take bars (`DAILY_SCHEMA`); by symbol only those of sessions that are `compared` (None: all)."""
-        if bars.num_rows == 0:
-            return
-        codes = self._codes.of(bars["symbol"])
-        places, known = self._grid.find(day_numbers(bars["date"]))
-        hashes = row_hashes(bars, self._codes.hashes(codes))
-        np.add.at(self.session_sums, places[known], hashes[known])
-        np.add.at(self.session_rows, places[known], 1)
-        if (missing := len(self._codes.names) - len(self._symbol_sums)) > 0:
-            self._symbol_sums = np.concatenate([self._symbol_sums, np.zeros(missing, np.uint64)])
-        kept = known if compared is None else known & compared[places]
-        np.add.at(self._symbol_sums, codes[kept], hashes[kept])
+    def add(self, bars: pa.Table) -> None:
+        """Take bars (`DAILY_SCHEMA`) of any symbols and sessions. A session stops being compared only before it is added."""
+        self._waiting.append(bars)
+        self._waiting_rows += bars.num_rows
+        if self._waiting_rows >= _ROWS_AT_A_TIME:
+            self._flush()
+
+    def rows(self) -> npt.NDArray[np.int64]:
+        """Return the count of bars of each session."""
+        self._flush()
+        return self._session_rows
 
     def symbols_unlike(self, other: Tally) -> list[str]:
         """Return the symbols, in order, whose checksum differs from another tally's."""
-        count = len(self._codes.names)
-        mine, theirs = self._padded(count), other._padded(count)
+        self._flush()
+        other._flush()
+        mine, theirs = (tally._padded(len(self._codes.names)) for tally in (self, other))
         return sorted(self._codes.names[code] for code in np.flatnonzero(mine != theirs).tolist())
 
     def sessions_unlike(self, other: Tally) -> Flags:
         """Return for each session whether its checksum or its count differs from another tally's."""
-        unlike: Flags = (self.session_sums != other.session_sums) | (self.session_rows != other.session_rows)
+        unlike: Flags = (self.rows() != other.rows()) | (self._session_sums != other._session_sums)
         return unlike
 
+    def _flush(self) -> None:
+        """Hash what waits: many bars at once cost little more than a few."""
+        if not self._waiting_rows:
+            return
+        bars = pa.concat_tables(self._waiting)
+        self._waiting, self._waiting_rows = [], 0
+        codes = self._codes.of(bars["symbol"])
+        places, known = self._grid.find(day_numbers(bars["date"]))
+        hashes = row_hashes(bars, self._codes.hashes(codes))
+        np.add.at(self._session_sums, places[known], hashes[known])
+        np.add.at(self._session_rows, places[known], 1)
+        self._symbol_sums = self._padded(len(self._codes.names))
+        kept = known & self._compared[places]
+        np.add.at(self._symbol_sums, codes[kept], hashes[kept])
+
     def _padded(self, count: int) -> Hashes:
-        return np.concatenate([self._symbol_sums, np.zeros(count - len(self._symbol_sums), np.uint64)])
+        missing = count - len(self._symbol_sums)
+        return np.concatenate([self._symbol_sums, np.zeros(missing, np.uint64)]) if missing else self._symbol_sums
 
 
 def day_of(number: int) -> date:

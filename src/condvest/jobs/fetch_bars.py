@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
@@ -246,7 +247,7 @@ def _landing(fetch: _Fetch, answer: SessionAnswer) -> tuple[datetime, list[tuple
         objects.append((key, pack(answer.body)))
         fetch.index.note(key)
         fetch.report.landed += 1
-        event("session_landed", session=session, rows=parsed.total)
+        event("session_landed", level=logging.DEBUG, session=session, rows=parsed.total)
     else:
         at = last.instant
         seen = fetch.index.seen_through(session) or at

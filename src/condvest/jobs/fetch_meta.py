@@ -27,7 +27,7 @@ from condvest.log import event, warn
 from condvest.storage import layout
 from condvest.storage.actions import read_dividends, read_splits, update_dividends, update_splits
 from condvest.storage.closures import read_closures, record_closures
-from condvest.storage.landing import pack
+from condvest.storage.landing import next_instant, pack
 from condvest.storage.store import Store
 
 if TYPE_CHECKING:
@@ -167,7 +167,8 @@ def _land(store: Store, kind: layout.ActionKind, rows: Sequence[dict[str, Any]],
     found = [layout.parse_landing_key(info.key) for info in store.list(layout.landing_prefix(kind))]
     landed = max((key for key in found if key is not None), key=lambda key: key.instant, default=None)
     if landed is None or landed.digest != digest:
-        store.put(layout.actions_landing_key(kind, now, digest), pack(body))
+        # Later than the last one even by a clock that went back, or that one would look like the last for ever.
+        store.put(layout.actions_landing_key(kind, next_instant(now, landed), digest), pack(body))
         event("listing_landed", kind=kind, rows=len(rows))
 
 

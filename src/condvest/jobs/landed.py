@@ -10,7 +10,6 @@ from itertools import groupby
 from typing import Final
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from condvest.domain.answers import ParsedBars, parse_range, parse_session
 from condvest.domain.bars import ANSWER_SCHEMA, DAILY_SCHEMA
@@ -60,7 +59,9 @@ class LandedRanges:
 
     def of(self, session: date) -> list[tuple[LandingKey, pa.Table]]:
         """Return the rows about one session in the order in which they came; answers of one instant are taken together."""
-        start, count = self._places.get(session, (0, 0))
+        if session not in self._places:
+            return []
+        start, count = self._places[session]
         rows = self._rows.slice(start, count)
         numbers, taken = rows["answer"].to_pylist(), 0
         found = []
@@ -124,11 +125,10 @@ def _folded(
     rows = sorted([*tables, *ranged], key=lambda answer: (answer[0].instant, answer[0].kind, answer[0].digest))
     folded = fold_answers(session, rows)
     last = whole[-1][1] if whole else None
-    held = concat([bars.select(["symbol"]) for _, bars in tables], ANSWER_SCHEMA)
     return LandedSession(
         session,
         folded.bars,
-        whole=int(pc.count_distinct(held["symbol"]).as_py()),
+        whole=_count_symbols([bars for _, bars in tables]),
         restated=folded.restated,
         withdrawn=sum(
             count_not_in(fold_answers(session, rows[: rows.index(answer)]).bars, answer[1]) for answer in tables[1:]
@@ -136,6 +136,14 @@ def _folded(
         answer_rows=last.total if last else 0,
         quarantined=len(wanted_rejects(last.rejects, symbols)) if last else 0,
     )
+
+
+def _count_symbols(tables: Sequence[pa.Table]) -> int:
+    if len(tables) == 1:
+        return tables[0].num_rows
+    held = concat([bars.select(["symbol"]) for bars in tables], pa.schema([ANSWER_SCHEMA.field("symbol")]))
+    symbols: list[str] = held["symbol"].to_pylist()
+    return len(set(symbols))
 
 
 def _read_session(key: str, stored: Stored | None) -> ParsedBars | str:

@@ -45,7 +45,7 @@ def rebuild_ledger(
     also those that a backfill or a range brought.
     """
     grid, codes, index = SessionGrid(calendar), SymbolCodes(), read_index(store)
-    landed, bronze = Tally(grid, codes), Tally(grid, codes)
+    landed, bronze = (Tally(grid, codes, grid.flags([])) for _ in range(2))
     rows = _landed_rows(store, index, grid, landed, calendar, universe)
     last = _read_bronze(store, bronze, universe)
     short = landed.sessions_unlike(bronze)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
 
 from condvest.domain.answers import SessionSource
 from condvest.domain.calendar import INTERVALS, Calendar
@@ -80,23 +81,22 @@ def run_day(
         ConfigError: a setting is wrong, or the provider refuses the key.
     """
     check_retention(retention_days)
-    steps: dict[str, Callable[[], StepReport]] = {
-        "fetch bars": lambda: fetch_bars(
-            store,
-            source,
-            state,
-            calendar=calendar(),
-            now=now,
-            universe=universe,
-            accept_short=accept_short,
-            progress=progress,
-        ),
-        "fetch meta": lambda: fetch_meta(
-            store, meta_source, state, now=now, details=details, universe=universe, progress=progress
-        ),
-        "consolidate": lambda: consolidate(store, now=now, retention_days=retention_days, progress=progress),
-        "resample": lambda: resample(store, calendar=calendar(), intervals=intervals, progress=progress),
-    }
+    common: dict[str, Any] = {"now": now, "universe": universe, "progress": progress}
+    bars = partial(fetch_bars, store, source, state, accept_short=accept_short, **common)
+    meta = partial(fetch_meta, store, meta_source, state, details=details, **common)
+    merge = partial(consolidate, store, retention_days=retention_days, **common)
+    return _do(
+        {
+            "fetch bars": lambda: bars(calendar=calendar()),
+            "fetch meta": meta,
+            "consolidate": lambda: merge(calendar=calendar()),
+            "resample": lambda: resample(store, calendar=calendar(), intervals=intervals, progress=progress),
+        }
+    )
+
+
+def _do(steps: Mapping[str, Callable[[], StepReport]]) -> DayReport:
+    """Take the steps in order, whatever became of the ones before."""
     report = DayReport()
     for name, step in steps.items():
         event("step_started", step=name)

@@ -45,6 +45,7 @@ class Transposition:
     @property
     def symbols(self) -> list[str]:
         """The symbols taken so far."""
+        self._flush()  # codes are given as rows are written out
         return list(self._codes)
 
     def add(self, bars: pa.Table) -> None:
