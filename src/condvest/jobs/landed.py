@@ -140,7 +140,7 @@ def _folded(
 
 def _count_symbols(tables: Sequence[pa.Table]) -> int:
     if len(tables) == 1:
-        return tables[0].num_rows
+        return int(tables[0].num_rows)
     held = concat([bars.select(["symbol"]) for bars in tables], pa.schema([ANSWER_SCHEMA.field("symbol")]))
     symbols: list[str] = held["symbol"].to_pylist()
     return len(set(symbols))

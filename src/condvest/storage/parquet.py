@@ -65,7 +65,7 @@ def decode(data: bytes, schema: pa.Schema, key: str) -> pa.Table:
     """
     try:
         with pq.ParquetFile(pa.BufferReader(data)) as file:
-            table = file.read(use_threads=False)
+            table = file.read(columns=schema.names, use_threads=False)
     except (pa.ArrowException, OSError, ValueError) as error:
         what = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(
