@@ -18,7 +18,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from functools import cache
 from itertools import count
 from pathlib import Path
@@ -28,7 +28,7 @@ from typing import Any, Self, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from condvest.demo.market import Bar, Market
+from condvest.demo.market import NEW_YORK, Bar, Market
 from condvest.demo.standin import StandIn
 from condvest.domain.answers import SessionSource
 from condvest.domain.bars import DAILY_SCHEMA, merge_history
@@ -237,8 +237,8 @@ class Kit:
     # The clock
 
     def evening(self, session: date) -> Self:
-        """Set the clock to five minutes after the close: bars are out, and provisional."""
-        self.now = self.calendar.close_instant(session) + timedelta(minutes=5)
+        """Set the clock to 16:05 in New York: bars are out, and provisional."""
+        self.now = datetime.combine(session, time(16, 5), tzinfo=NEW_YORK).astimezone(UTC)
         return self
 
     def next_morning(self, session: date) -> Self:
@@ -341,6 +341,10 @@ class Kit:
         tables = [self.table(key) for key in self.listed(layout.symbol_prefix(symbol))]
         merged = merge_history([table.select(DAILY_SCHEMA.names) for table in tables])
         return dict(zip(merged["date"].to_pylist(), merged["close"].to_pylist(), strict=True))
+
+    def closes_of_data(self, symbol: str) -> dict[date, float]:
+        """Return the close of each session in `data.parquet` alone."""
+        return {row["date"]: row["close"] for row in self.consolidated(symbol)}
 
     def quarantine(self) -> list[dict[str, Any]]:
         """Return every row in quarantine."""

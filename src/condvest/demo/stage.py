@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
-from pydantic_settings import PydanticBaseSettingsSource
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from condvest.app import App
 from condvest.app.runs import JobResult
@@ -24,14 +24,14 @@ _CALLED: Final = {
     "final": "sessions final",
     "provisional": "sessions provisional",
     "restated": "bars restated",
-    "symbols_changed": "symbols changed",
-    "details": "details",
+    "details": "tickers",
     "splits": "splits",
     "dividends": "dividends",
     "sessions_added": "bars merged",
     "sessions_changed": "bars changed",
     "bars_written": "period bars written",
     "files_removed": "files removed",
+    "would_remove": "files would be removed",
 }
 
 
@@ -41,7 +41,7 @@ class GivenSettings(Settings):
     @classmethod
     def settings_customise_sources(
         cls,
-        settings_cls: type[Any],  # noqa: ARG003 - pydantic names it
+        _settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
         **_others: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
@@ -70,9 +70,8 @@ class Step:
         counts: dict[str, int] = {}
         # A whole day's run has a report for each of its parts.
         for report in result.counts.get("steps", {"": result.counts}).values():
-            for key in _CALLED:
-                if found := _number(report.get(key)):
-                    counts[key] = counts.get(key, 0) + found
+            for key, count in _counts(report).items():
+                counts[key] = counts.get(key, 0) + count
         return cls(when, name, 1, result.outcome, counts, cost.requests, cost.puts, cost.deletes, result.seconds)
 
     def add(self, other: Step) -> None:
@@ -87,16 +86,12 @@ class Step:
         self.seconds = round(self.seconds + other.seconds, 3)
 
     @property
-    def is_new(self) -> bool:
-        """Whether anything changed."""
-        return self.outcome != "nothing_new"
-
-    @property
     def said(self) -> str:
         """What came of it, in words."""
-        if not self.is_new and not (self.puts or self.deletes):
-            return "nothing new"
-        return ", ".join(f"{self.counts[key]:,} {name}" for key, name in _CALLED.items() if self.counts.get(key))
+        counted = [f"{self.counts[key]:,} {name}" for key, name in _CALLED.items() if key in self.counts]
+        if "findings" in self.counts:
+            counted.append(f"no rule is broken, {self.counts['findings']} notices")
+        return ", ".join(counted) or self.outcome.replace("_", " ")
 
     @property
     def cost(self) -> str:
@@ -147,7 +142,7 @@ class Stage:
         """Do one step and say what came of it."""
         result = self.do(name, command)
         step = self.steps[-1]
-        self.say(f"  {step.name}: {step.said or step.outcome} ({step.cost})")
+        self.say(f"  {step.name}: {step.said} ({step.cost})")
         return result
 
     def again(self, name: str, command: Command) -> None:
@@ -165,7 +160,12 @@ def new_york(instant: datetime) -> str:
     return f"{instant.astimezone(NEW_YORK):%Y-%m-%d %H:%M}"
 
 
-def _number(value: object) -> int:
-    if isinstance(value, list | dict):
-        return len(value)
-    return value if isinstance(value, int) else 0
+def _counts(report: Mapping[str, Any]) -> dict[str, int]:
+    """Return what one report counts, without what is zero, lists as their length."""
+    counts = {name: len(value) if isinstance(value, list) else value for name, value in report.items()}
+    for kind in ("splits", "dividends"):
+        if not counts.get(f"{kind}_changed"):
+            counts.pop(kind, None)
+    if counts.get("dry_run"):
+        counts["would_remove"] = counts.pop("files_removed")
+    return {name: counts[name] for name in (*_CALLED, "findings") if counts.get(name)}

@@ -27,7 +27,7 @@ def steps_table(steps: Sequence[Step]) -> str:
         (
             step.when,
             step.name if step.runs == 1 else f"{step.name} × {step.runs}",
-            step.said or step.outcome,
+            step.said,
             f"{step.requests:,}",
             f"{step.puts:,}",
             f"{step.deletes:,}",
@@ -62,7 +62,9 @@ def restatements_table(rows: Sequence[Mapping[str, Any]]) -> str:
         for name in ("open", "high", "low", "close", "volume")
         if row[f"old_{name}"] != row[f"new_{name}"]
     ]
-    return _table("Bars that the provider restated over night", ("symbol", "session", "of", "evening>", "final>"), shown)
+    return _table(
+        "Bars that the provider restated over night", ("symbol", "session", "of", "evening>", "final>"), shown
+    )
 
 
 def split_table(symbol: str, interval_sessions: int, split: Split, rows: Sequence[Mapping[str, Any]]) -> str:
@@ -72,18 +74,18 @@ def split_table(symbol: str, interval_sessions: int, split: Split, rows: Sequenc
         (
             f"{row['date']} to {row['end_date']}",
             *(f"{row[name]:.2f}" for name in names),
-            f"{row['volume'] / 1e6:,.1f}",
+            f"{row['volume'] / 1e6:,.1f} M",
             *(f"{row[f'adjusted_{name}']:.2f}" for name in names),
-            f"{row['adjusted_volume'] / 1e6:,.1f}",
+            f"{row['adjusted_volume'] / 1e6:,.1f} M",
         )
         for row in rows
     ]
     title = (
         f"{symbol}, bars of {interval_sessions} sessions around the {split.split_to:g}:{split.split_from:g} split of"
-        f" {split.execution_date}: as stored (left), split-adjusted (right); volume in millions"
+        f" {split.execution_date}: as stored, and split-adjusted"
     )
-    heads = [f"{name}>" for name in (*names, "volume")]
-    return _table(title, ("sessions", *heads, *heads), shown)
+    heads = [*names, "volume"]
+    return _table(title, ("sessions", *(f"{name}>" for name in heads), *(f"adj. {name}>" for name in heads)), shown)
 
 
 def shown_size(size_bytes: int) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date, datetime
+from functools import reduce
+from itertools import pairwise
 from typing import Any, Final
 
 import pyarrow as pa
@@ -77,30 +79,53 @@ def broken_rules(bars: pa.Table) -> dict[str, pa.BooleanArray]:
 
 
 def split_by_rules(bars: pa.Table) -> tuple[pa.Table, dict[int, str]]:
-    """Return the rows that keep every rule, sorted by symbol, and for each other row its index and the rule it breaks.
+    """Return the rows that keep every rule, sorted by date and symbol, and for each other row its index and its rule.
 
-    Besides `broken_rules`: of two or more rows of one symbol that differ, all break `duplicate`; equal ones count once.
+    Besides `broken_rules`: of two or more rows of one symbol and session that differ, all break `duplicate`; equal ones
+    count once.
     """
     broken: dict[int, str] = {}
-    for rule, mask in broken_rules(bars).items():
-        if pc.any(mask).as_py():
+    if not _is_sound(bars):
+        for rule, mask in broken_rules(bars).items():
             for index in pc.indices_nonzero(mask).to_pylist():
                 broken.setdefault(index, rule)
-    keep = [index for index in range(bars.num_rows) if index not in broken] if broken else None
-    symbols = bars["symbol"].to_pylist()
-    if len(set(symbols)) < len(symbols):
-        keep = _without_duplicates(bars, symbols, broken)
-    good = bars if keep is None else bars.take(pa.array(keep, pa.int64()))
-    return good.sort_by("symbol").combine_chunks(), broken
+    names = list(zip(bars["date"].to_pylist(), bars["symbol"].to_pylist(), strict=True))
+    if not broken and all(before < after for before, after in pairwise(names)):
+        return bars, broken
+    keep = [index for index in range(len(names)) if index not in broken]
+    if len(set(names)) < len(names):
+        keep = _without_duplicates(bars, names, broken)
+    keep.sort(key=names.__getitem__)
+    return bars.take(pa.array(keep, pa.int64())).combine_chunks(), broken
 
 
-def _without_duplicates(bars: pa.Table, symbols: list[str], broken: dict[int, str]) -> list[int]:
-    """Return the indices to keep; of symbols with several different rows, all are added to `broken`."""
-    of_symbol: dict[str, list[int]] = {}
-    for index, symbol in enumerate(symbols):
-        of_symbol.setdefault(symbol, []).append(index)
+def _is_sound(bars: pa.Table) -> bool:
+    """Say whether surely no row breaks a rule of `broken_rules`; a few whole columns tell, for the usual answer.
+
+    The sum of a row's numbers is finite only if each is (one that is too large for a sum is looked at row by row).
+    """
+    required = [bars[name] for name in (*PRICE_NAMES, "volume")]
+    if any(column.null_count for column in (bars["symbol"], *required)):
+        return False
+    if not all(map(is_valid_symbol, bars["symbol"].to_pylist())):
+        return False
+    numbers = required + [bars["vwap"]] * (bars["vwap"].null_count < bars.num_rows)
+    sums = [reduce(pc.add, numbers[:5]), *numbers[5:]]
+    return (
+        all(pc.all(pc.is_finite(column)).as_py() is not False for column in sums)
+        and all(pc.all(pc.greater(column, _ZERO)).as_py() is not False for column in required[:4])
+        and all((pc.min(column).as_py() or 0) >= 0 for column in (*numbers[4:], bars["transactions"]))
+        and pc.all(pc.less_equal(bars["low"], bars["high"])).as_py() is not False
+    )
+
+
+def _without_duplicates(bars: pa.Table, names: list[tuple[date, str]], broken: dict[int, str]) -> list[int]:
+    """Return the indices to keep; of bars with several different rows, all are added to `broken`."""
+    of_name: dict[tuple[date, str], list[int]] = {}
+    for index, name in enumerate(names):
+        of_name.setdefault(name, []).append(index)
     keep: list[int] = []
-    for indices in of_symbol.values():
+    for indices in of_name.values():
         sound = [index for index in indices if index not in broken]
         if len(indices) == 1:
             keep += sound

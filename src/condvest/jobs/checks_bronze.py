@@ -19,6 +19,7 @@ from condvest.domain.resample import day_numbers, floats
 from condvest.jobs.checksums import Flags, SessionGrid, day_of
 from condvest.jobs.contents import SymbolContent
 from condvest.jobs.findings import Findings, shown
+from condvest.storage import layout
 
 #: From this ratio on (or its inverse) an open against the close before looks like a split.
 _JUMP: Final = 1.8
@@ -65,6 +66,9 @@ class BronzeCheck:
         if not content.is_known:
             self.unreadable.add(content.symbol)
             return None
+        if not content.is_as_written:
+            what = f"{layout.data_key(content.symbol)}: bytes beside its rows are damaged (statistics or metadata)"
+            self.findings.broken("bronze_file", what, _rebuild(content.symbol))
         bars = content.bars()
         if bars.num_rows == 0:
             return None
@@ -120,7 +124,7 @@ def _check_verdicts(findings: Findings, bars: SymbolBars, verdicts: Sequence[Ver
     for verdict in verdicts:
         by_date[verdict.split.execution_date].append(verdict)
     for day, judged in by_date.items():
-        ratios = sorted({verdict.split.split_to / verdict.split.split_from for verdict in judged})
+        ratios = {verdict.split.price_factor for verdict in judged}
         told = f"{bars.symbol} {day}: {_told(judged)}"
         if len(ratios) == 1 and any(verdict.applied for verdict in judged):
             if len(judged) > 1:
@@ -135,12 +139,14 @@ def _check_verdicts(findings: Findings, bars: SymbolBars, verdicts: Sequence[Ver
 
 
 def _told(judged: Sequence[Verdict]) -> str:
-    ratios = [f"{verdict.split.split_to:g}-for-{verdict.split.split_from:g}" for verdict in judged]
-    applied = [ratio for ratio, verdict in zip(ratios, judged, strict=True) if verdict.applied]
-    told = " and ".join(dict.fromkeys(ratios))
-    return (
-        f"split {told}" if len(set(ratios)) == 1 else f"splits {told}, {applied[0] if applied else 'none'} is applied"
-    )
+    texts: dict[float, str] = {}
+    for verdict in judged:
+        split = verdict.split
+        texts.setdefault(split.price_factor, f"{split.split_to:g}-for-{split.split_from:g}")
+    if len(texts) == 1:
+        return f"split {next(iter(texts.values()))}"
+    applied = next((texts[verdict.split.price_factor] for verdict in judged if verdict.applied), "none")
+    return f"splits {' and '.join(texts.values())}, {applied} is applied"
 
 
 def _jump_told(bars: SymbolBars, day: date) -> str:

@@ -110,9 +110,7 @@ class CachesCheck:
     def finish(self) -> None:
         """Report what concerns the caches as a whole, and what waits to be merged."""
         if self._behind and self._entries:
-            what = (
-                f"{layout.MANIFEST}: of an older version of {len(self._behind):,} data.parquet: {shown(self._behind)}"
-            )
+            what = f"{layout.MANIFEST}: of an older version of {len(self._behind):,} data.parquet: {shown(sorted(self._behind))}"
             self.findings.notice("cache", what, "none: the next `condvest consolidate` brings it up")
         gone = sorted(self._entries.keys() - self._seen)
         if gone:
@@ -121,7 +119,7 @@ class CachesCheck:
         self.findings.counts["pending_rows"] += self._waiting.total()
         if self._waiting:
             files, symbols = self._waiting.total(), len(self._waiting)
-            what = f"{files:,} date= files of {symbols:,} symbols wait to be merged: {shown(self._waiting)}"
+            what = f"{files:,} date= files of {symbols:,} symbols wait to be merged: {shown(sorted(self._waiting))}"
             self.findings.notice("pending", what, "run `condvest consolidate`")
 
 

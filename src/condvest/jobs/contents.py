@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import pyarrow as pa
 
-from condvest.domain.bars import merge_history
+from condvest.domain.bars import DAILY_SCHEMA, merge_history
 from condvest.jobs.bronze import DailyFile, ReadFile, SymbolFiles, blocks, list_bronze, read_file
 from condvest.storage import layout
-from condvest.storage.store import Store
+from condvest.storage.parquet import encode_history, written_by
+from condvest.storage.store import Store, Stored
+
+#: What every `data.parquet` is called, and one that this writer makes.
+_DATA: Final = layout.data_key("A").rpartition("/")[2]
+_SAMPLE: Final = encode_history(DAILY_SCHEMA.empty_table())
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +24,8 @@ class SymbolContent:
     """What stands in one symbol's files.
 
     `data`: its `data.parquet`, None where there is none or it cannot be read; `data_etag` is that of the bytes read. `daily`:
-    its readable `date=` files. `problems`: why others cannot be used. `is_known`: the `data.parquet` is sound or absent.
+    its readable `date=` files. `problems`: why others cannot be used. `is_known`: the `data.parquet` is readable or absent.
+    `is_as_written`: its bytes are those that this writer makes of its rows, or another one wrote it.
     """
 
     files: SymbolFiles
@@ -27,6 +34,7 @@ class SymbolContent:
     daily: tuple[tuple[DailyFile, pa.Table], ...]
     problems: tuple[str, ...]
     is_known: bool
+    is_as_written: bool
 
     @property
     def symbol(self) -> str:
@@ -43,7 +51,7 @@ def read_bronze(store: Store, symbols: Collection[str] | None = None) -> Iterato
     """Read every file of each symbol (None: of all), 256 symbols at a time; a file that went meanwhile is passed over."""
     for block in blocks(list_bronze(store, symbols)):
         keys = [_keys(files) for files in block]
-        read = store.map((key for group in keys for key in group), read_file)
+        read = store.map((key for group in keys for key in group), _read)
         for files, group in zip(block, keys, strict=True):
             yield _content(files, [next(read) for _ in group])
 
@@ -53,14 +61,23 @@ def _keys(files: SymbolFiles) -> list[str]:
     return data + [file.key for file in files.daily]
 
 
-def _content(files: SymbolFiles, read: Sequence[ReadFile]) -> SymbolContent:
-    data = read[0] if files.data_etag is not None else None
-    rest = read if data is None else read[1:]
+def _read(key: str, stored: Stored | None) -> tuple[ReadFile, bool]:
+    """Read a file, and say whether its bytes are as written: rows may be right where the statistics beside them are not."""
+    file = read_file(key, stored)
+    if stored is None or file.bars is None or not key.endswith(_DATA):
+        return file, True
+    return file, stored.data == encode_history(file.bars) or written_by(stored.data) != written_by(_SAMPLE)
+
+
+def _content(files: SymbolFiles, read: Sequence[tuple[ReadFile, bool]]) -> SymbolContent:
+    data = read[0][0] if files.data_etag is not None else None
+    rest = [file for file, _ in (read if data is None else read[1:])]
     return SymbolContent(
         files,
         data.bars if data is not None else None,
         data.etag if data is not None else None,
         tuple((listed, file.bars) for listed, file in zip(files.daily, rest, strict=True) if file.bars is not None),
-        tuple(file.error for file in read if file.error is not None),
+        tuple(file.error for file, _ in read if file.error is not None),
         is_known=data is None or data.error is None,
+        is_as_written=all(same for _, same in read),
     )

@@ -124,8 +124,10 @@ def _commit(
     sessions = plan.interval_sessions
     months = write_months(store, work, plan, spool, listed)
     fresh = Checkpoint(sessions, work.calendar.version, BUILDER, work.reach, plan.sources, months.etags)
-    if fresh != read_checkpoint(store, sessions)[0]:
+    is_fresh = fresh != read_checkpoint(store, sessions)[0]
+    if is_fresh:
         write_checkpoint(store, fresh, when)
+    if is_fresh or months.written or months.removed:
         report.intervals[sessions] = "rebuilt" if plan.rebuild else "updated"
     report.months_written += months.written
     report.months_removed += months.removed

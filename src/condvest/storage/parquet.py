@@ -75,6 +75,12 @@ def decode(data: bytes, schema: pa.Schema, key: str) -> pa.Table:
     return conform(table, schema, key)
 
 
+def written_by(data: bytes) -> str:
+    """Return the name and version of the program that wrote a readable parquet file."""
+    with pq.ParquetFile(pa.BufferReader(data)) as file:
+        return str(file.metadata.created_by)
+
+
 def conform(table: pa.Table, schema: pa.Schema, key: str) -> pa.Table:
     """Return the table's columns in the order of a schema; DataError when one is missing or of another type."""
     missing = [name for name in schema.names if name not in table.column_names]

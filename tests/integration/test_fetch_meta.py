@@ -1,0 +1,337 @@
+"""Fetching metadata: symbols, their details, splits, dividends and announced closures, kept with when each was first seen."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, date, datetime, timedelta
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from condvest.errors import DataError, TransientError
+from condvest.storage import layout
+from condvest.storage.actions import read_dividends, read_splits
+from condvest.storage.closures import read_closures
+from integration.jobs_kit import DAYS, SYMBOLS, Kit, market_of, survive_every_kill
+
+DAY, NEXT, THIRD = DAYS[:3]
+SPLITS = "/stocks/v1/splits"
+
+
+@pytest.fixture
+def listed(kit: Kit) -> Kit:
+    """A lake whose provider knows nine tickers, two splits and two dividends, on the evening of the first session."""
+    kit.market.add_split("AAPL", date(2020, 8, 31), 1, 4)
+    kit.market.add_split("MSFT", date(2003, 2, 18), 1, 2)
+    kit.market.add_dividend("AAPL", date(2025, 8, 11), 0.26)
+    kit.market.add_dividend("IBM", date(2025, 8, 8), 1.68, currency="CAD")
+    return kit.evening(DAY)
+
+
+def test_everything_comes_in_one_run(listed: Kit) -> None:
+    """Symbols to the state, splits and dividends to the lake, each with when it was first seen."""
+    report = listed.fetch_meta()
+    assert (report.symbols, report.symbols_changed, report.splits, report.dividends) == (9, 9, 2, 2)
+    assert (report.left, report.nothing_new) == ([], False)
+    assert [row.symbol for row in listed.state.symbols()] == sorted(SYMBOLS)
+    split = read_splits(listed.store)[0]
+    assert (split.symbol, split.execution_date, split.split_from, split.split_to) == (
+        "AAPL",
+        date(2020, 8, 31),
+        1.0,
+        4.0,
+    )
+    assert (split.adjustment_type, split.first_seen, split.withdrawn_at) == ("forward_split", listed.now, None)
+    dividend = read_dividends(listed.store)[1]
+    assert (dividend.symbol, dividend.cash_amount, dividend.currency) == ("IBM", 1.68, "CAD")
+
+
+def test_a_second_run_with_nothing_new_writes_nothing(listed: Kit) -> None:
+    """Rule 8: 0 PUT, 0 DELETE, and it says so."""
+    listed.fetch_meta()
+    reports = []
+    cost = listed.after(hours=1).cost(lambda: reports.append(listed.fetch_meta()))
+    assert (cost.puts, cost.deletes, reports[0].nothing_new) == (0, 0, True)
+
+
+def test_the_listing_lands_before_the_ledger(listed: Kit) -> None:
+    """Rule 5: what the provider said can be replayed; the same listing lands once, whatever the order of its rows."""
+    listed.fetch_meta()
+    landed, ledger, *others = listed.lake.touched
+    assert landed.startswith(layout.landing_prefix("splits"))
+    assert ledger == layout.SPLITS
+    assert [key.startswith((layout.landing_prefix("dividends"), layout.DIVIDENDS)) for key in others] == [True, True]
+    body = json.loads(gzip.decompress(listed.store.get(landed).data))
+    assert {row["ticker"] for row in body["results"]} == {"AAPL", "MSFT"}
+    listed.market.splits.reverse()
+    listed.after(hours=1).fetch_meta()
+    assert listed.listed(layout.landing_prefix("splits")) == [landed]
+
+
+# --- symbols ----------------------------------------------------------------------------------------------------
+
+
+def test_delisted_tickers_are_kept(listed: Kit) -> None:
+    """D16: active and inactive both, or survivorship bias creeps in."""
+    listed.market.delist("TRUE", date(2025, 10, 1))
+    listed.fetch_meta()
+    (row,) = [row for row in listed.state.symbols() if row.symbol == "TRUE"]
+    assert (row.active, row.delisted_at) == (False, datetime(2025, 10, 1, tzinfo=UTC))
+
+
+def test_a_change_of_one_ticker_changes_one_row(listed: Kit) -> None:
+    """What stays the same is not written again; when a symbol was first seen stays."""
+    listed.fetch_meta()
+    first = listed.now
+    listed.market.add_ticker("IBM", name="International Business Machines")
+    report = listed.after(hours=1).fetch_meta()
+    assert report.symbols_changed == 1
+    (row,) = [row for row in listed.state.symbols() if row.symbol == "IBM"]
+    assert (row.name, row.first_seen) == ("International Business Machines", first)
+
+
+def test_a_ticker_that_cannot_be_read_is_named_and_the_rest_comes(listed: Kit) -> None:
+    """One bad row costs itself only."""
+    listed.market.add_ticker("../up")
+    report = listed.fetch_meta()
+    assert ["'../up' is impossible" in line and line.startswith("ticker") for line in report.left] == [True]
+    assert report.symbols == 9
+
+
+def test_details_are_asked_for_within_a_budget(listed: Kit) -> None:
+    """One request a ticker: new ones first, then those of more than 30 days ago, never more than allowed."""
+    listed.market.add_ticker("AAPL", list_date="1980-12-12", sic_code="3571", market_cap=3.0e12)
+    assert listed.fetch_meta(details=4).details == 4
+    known = {row.symbol: row for row in listed.state.symbols() if row.details_at}
+    assert len(known) == 4
+    assert (known["AAPL"].list_date, known["AAPL"].sic_code) == (date(1980, 12, 12), "3571")
+    assert listed.after(hours=1).fetch_meta(details=100).details == 5
+    assert listed.fetch_meta(details=100).details == 0
+    assert listed.after(days=31).fetch_meta(details=3).details == 3
+
+
+def test_without_a_budget_no_details_are_asked_for(listed: Kit) -> None:
+    """The default costs one request a page of each listing."""
+    listed.fetch_meta()
+    assert not [
+        request for request in listed.provider.requests if request.path.count("/") > 3 and "tickers/" in request.path
+    ]
+
+
+def test_details_that_fail_are_left_and_the_others_come(listed: Kit) -> None:
+    """A ticker whose details cannot be had is named; the next run asks for it again."""
+    listed.provider.fail("/v3/reference/tickers/IBM", status=503, times=2)
+    report = listed.fetch_meta(details=9)
+    assert (report.details, [line.startswith("details of IBM:") for line in report.left]) == (8, [True])
+    assert listed.fetch_meta(details=9).details == 1
+
+
+def test_a_ticker_that_the_provider_does_not_know_counts_as_asked(listed: Kit) -> None:
+    """404 is an answer: it is not asked for again every day."""
+    listed.provider.fail("/v3/reference/tickers/IBM", status=404)
+    assert listed.fetch_meta(details=9).details == 9
+    assert listed.fetch_meta(details=9).details == 0
+
+
+# --- splits and dividends ---------------------------------------------------------------------------------------
+
+
+def test_a_new_action_joins_and_the_old_ones_keep_when_they_were_first_seen(listed: Kit) -> None:
+    """`first_seen` is what `as_of` reads: it never moves."""
+    listed.fetch_meta()
+    first = listed.now
+    listed.market.add_split("IBM", date(2025, 12, 1), 1, 2)
+    report = listed.after(days=1).fetch_meta()
+    assert (report.splits_changed, report.dividends_changed) == (True, False)
+    seen = {split.symbol: split.first_seen for split in read_splits(listed.store)}
+    assert seen == {"AAPL": first, "MSFT": first, "IBM": listed.now}
+
+
+def test_an_action_that_is_no_longer_given_is_marked_and_stays(listed: Kit) -> None:
+    """Withdrawn, never deleted: what was known then can still be asked for. Given again, it joins as a new one."""
+    listed.fetch_meta()
+    (gone,) = [row for row in listed.market.splits if row["ticker"] == "MSFT"]
+    listed.market.splits.remove(gone)
+    withdrawn = listed.after(days=1).now
+    listed.fetch_meta()
+    assert {split.symbol: split.withdrawn_at for split in read_splits(listed.store)} == {
+        "AAPL": None,
+        "MSFT": withdrawn,
+    }
+    listed.market.splits.append(gone)
+    listed.after(days=1).fetch_meta()
+    again = [split for split in read_splits(listed.store) if split.symbol == "MSFT"]
+    assert sorted((split.first_seen, split.withdrawn_at is None) for split in again) == [
+        (withdrawn - timedelta(days=1), False),
+        (listed.now, True),
+    ]
+
+
+def test_a_corrected_ratio_withdraws_the_wrong_one(listed: Kit) -> None:
+    """A split is what it says: another ratio is another split."""
+    listed.fetch_meta()
+    listed.market.splits[0] |= {"split_to": 5}
+    listed.after(days=1).fetch_meta()
+    aapl = [
+        (split.split_to, split.withdrawn_at is None) for split in read_splits(listed.store) if split.symbol == "AAPL"
+    ]
+    assert aapl == [(4.0, False), (5.0, True)]
+
+
+@pytest.mark.parametrize(("path", "kind"), [(SPLITS, "splits"), ("/stocks/v1/dividends", "dividends")])
+def test_a_short_listing_is_not_believed(listed: Kit, path: str, kind: str) -> None:
+    """Fewer than half of what is known withdraws nothing, lands nothing, and is left for the next run."""
+    listed.fetch_meta()
+    before = listed.files("bronze/")
+    listed.provider.fail(path, kind="empty")
+    report = listed.after(days=1).fetch_meta()
+    assert report.left == [f"short listing: 0 {kind}, 2 are known; the ledger stays; fetch again later"]
+    assert listed.files("bronze/") == before
+    assert listed.fetch_meta().left == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"split_from": 0}, "split_from is 0"),
+        ({"split_to": None}, "split_to is None"),
+        ({"split_to": True}, "split_to is True"),
+        ({"execution_date": "soon"}, "soon"),
+        ({"ticker": "A B"}, "'A B' is impossible"),
+    ],
+)
+def test_a_split_that_cannot_be_read_is_named_and_the_rest_comes(
+    listed: Kit, changes: dict[str, Any], what: str
+) -> None:
+    """A ratio of 0 would destroy every price before it: such a row is never applied."""
+    spoiled = {**listed.market.splits[0], "ticker": "IBM"} | changes
+    listed.provider.fail(SPLITS, status=200, body={"results": [*listed.market.splits, spoiled], "status": "OK"})
+    report = listed.fetch_meta()
+    assert [line.startswith("split ") and what in line for line in report.left] == [True]
+    assert {split.symbol for split in read_splits(listed.store)} == {"AAPL", "MSFT"}
+
+
+def test_a_dividend_that_cannot_be_read_is_named_and_the_rest_comes(listed: Kit) -> None:
+    """An amount must be above 0."""
+    listed.market.add_dividend("MSFT", date(2025, 8, 21), -1.0)
+    report = listed.fetch_meta()
+    assert [line.startswith("dividend ") and "cash_amount is -1.0" in line for line in report.left] == [True]
+    assert {dividend.symbol for dividend in read_dividends(listed.store)} == {"AAPL", "IBM"}
+
+
+def test_a_universe_limits_symbols_and_actions(listed: Kit) -> None:
+    """A lake of some symbols keeps theirs; what lands is the whole listing."""
+    listed.universe = frozenset({"AAPL"})
+    report = listed.fetch_meta()
+    assert (report.symbols, report.splits, report.dividends) == (1, 1, 1)
+    assert [row.symbol for row in listed.state.symbols()] == ["AAPL"]
+    assert [split.symbol for split in read_splits(listed.store)] == ["AAPL"]
+
+
+def test_a_corrupt_ledger_of_actions_is_refused(listed: Kit) -> None:
+    """It holds what `first_seen` was: it is never overwritten, but named."""
+    listed.store.put(layout.SPLITS, b"not parquet")
+    with pytest.raises(DataError, match=layout.SPLITS):
+        listed.fetch_meta()
+    assert listed.store.get(layout.SPLITS).data == b"not parquet"
+
+
+def test_two_runs_at_once_lose_no_action(listed: Kit) -> None:
+    """Rule 6: the loser of the race reads again; what the winner first saw stays."""
+    times: list[datetime] = []
+
+    def other() -> None:
+        times.append(listed.now)
+        listed.fetch_meta()
+        listed.after(minutes=1)
+
+    listed.lake.first(layout.SPLITS, other)
+    listed.fetch_meta()
+    assert [split.first_seen for split in read_splits(listed.store)] == times * 2
+
+
+def test_a_provider_that_fails_ends_the_run_and_the_next_completes_it(listed: Kit) -> None:
+    """What came before the failure is kept."""
+    listed.provider.fail("/stocks/v1/dividends", status=500, times=2)
+    with pytest.raises(TransientError):
+        listed.fetch_meta()
+    assert len(read_splits(listed.store)) == 2
+    report = listed.fetch_meta()
+    assert (report.splits_changed, report.dividends_changed) == (False, True)
+
+
+# --- closures ---------------------------------------------------------------------------------------------------
+
+
+def test_an_announced_closure_is_recorded_and_is_no_session_any_more(listed: Kit) -> None:
+    """A day of mourning that the shipped calendar does not know is kept in the lake and wins."""
+    listed.market.add_closure(DAYS[6], "National Day of Mourning")
+    report = listed.fetch_meta()
+    assert report.closures_recorded == 1
+    assert read_closures(listed.store) == [DAYS[6]]
+    assert not listed.calendar.is_session(DAYS[6])
+    assert listed.after(hours=1).fetch_meta().nothing_new
+
+
+def test_holidays_and_early_closes_change_nothing(listed: Kit) -> None:
+    """Thanksgiving is no session anyway, and on the day after there is one."""
+    listed.market.add_closure(date(2025, 11, 27), "Thanksgiving")
+    listed.market.add_closure(
+        date(2025, 11, 28), "Thanksgiving", early_close=datetime(2025, 11, 28, 13, tzinfo=UTC).time()
+    )
+    assert listed.fetch_meta().closures_recorded == 0
+    assert read_closures(listed.store) == []
+
+
+def test_closures_of_another_exchange_do_not_count(listed: Kit) -> None:
+    """The calendar is that of NYSE."""
+    listed.market.upcoming.append({"date": str(DAYS[6]), "exchange": "OTC", "name": "x", "status": "closed"})
+    assert listed.fetch_meta().closures_recorded == 0
+
+
+def test_an_announcement_that_cannot_be_read_is_left(listed: Kit) -> None:
+    """No closure is guessed at."""
+    listed.market.upcoming.append({"date": "tomorrow", "exchange": "NYSE", "name": "x", "status": "closed"})
+    report = listed.fetch_meta()
+    assert [line.startswith("announced closures:") for line in report.left] == [True]
+    assert read_closures(listed.store) == []
+
+
+# --- crashes, every kind of state -------------------------------------------------------------------------------
+
+
+def test_a_run_that_is_killed_anywhere_is_completed_by_the_next(tmp_path: Path) -> None:
+    """Rule 5: landing, ledger, closures; the next run ends as a clean one."""
+    numbers = count()
+
+    @contextmanager
+    def make() -> Iterator[Kit]:
+        with Kit(tmp_path / str(next(numbers)), market=market_of(DAYS[:1], SYMBOLS[:1])) as kit:
+            kit.market.add_split("AAPL", date(2020, 8, 31), 1, 4)
+            kit.market.add_dividend("AAPL", date(2025, 8, 11), 0.26)
+            kit.market.add_closure(DAYS[6], "National Day of Mourning")
+            yield kit.evening(DAY)
+
+    def check(kit: Kit) -> None:
+        kit.after(minutes=1).fetch_meta()
+        assert (len(read_splits(kit.store)), len(read_dividends(kit.store))) == (1, 1)
+        assert read_closures(kit.store) == [DAYS[6]]
+        assert len(kit.listed(layout.LANDING)) == 2
+        assert kit.fetch_meta().nothing_new
+
+    assert survive_every_kill(make, lambda kit: kit.fetch_meta(), check) == 5
+
+
+def test_on_every_kind_of_lake_and_state(lake_url: str, state_url: str, tmp_path: Path) -> None:
+    """The same on a folder and on S3, on SQLite and on PostgreSQL."""
+    with Kit(tmp_path, market=market_of(DAYS[:1]), lake_url=lake_url, state_url=state_url) as kit:
+        kit.market.add_split("BCpC", date(2020, 8, 31), 1, 4)
+        assert kit.evening(DAY).fetch_meta(details=2).details == 2
+        assert [split.symbol for split in read_splits(kit.store)] == ["BCpC"]
+        assert {row.symbol for row in kit.state.symbols()} == set(SYMBOLS)
+        assert kit.cost(lambda: kit.after(hours=1).fetch_meta()).puts == 0
