@@ -206,7 +206,7 @@ class Kit:
     ) -> None:
         """Prepare a lake in `folder`, or where the URLs say; `plan_start` is the first session that the plan includes."""
         self.market = market if market is not None else market_of(DAYS)
-        self.store = open_store(lake_url or str(folder / "lake"), **({} if lake_url else {"fsync": False}))
+        self.store = open_store(lake_url) if lake_url else open_store(str(folder / "lake"), fsync=False)
         self.lake = Lake(self.store)
         self.now = datetime(2025, 11, 3, tzinfo=UTC)
         self.universe: frozenset[str] | None = None

@@ -100,6 +100,7 @@ def test_the_next_fetch_does_the_same(kit: Kit, tmp_path: Path) -> None:
         lost.consolidate()
         lost.consolidate()
         lost.consolidate()
+        lost.consolidate()
         lost.assert_as_rebuilt()
 
 

@@ -22,6 +22,7 @@ from condvest.domain.bars import DAILY_SCHEMA, UTC_MICROSECONDS
 from condvest.domain.calendar import Calendar
 from condvest.jobs.checksums import SessionGrid, SymbolCodes, row_hashes
 from condvest.jobs.findings import Findings
+from condvest.jobs.rebuild import rebuild_ledger
 from condvest.jobs.verify import VerifyReport, verify
 from condvest.storage import layout, manifest, recent
 from condvest.storage.actions import update_splits
@@ -402,6 +403,76 @@ def test_a_planted_fault_is_found_and_named(lake: Kit, name: str) -> None:
     fault(lake)
     found = told(check(lake))
     assert what in found.get(rule, ""), found
+
+
+# --- remedies ---------------------------------------------------------------------------------------------------
+
+
+def force_full(kit: Kit) -> None:
+    """Merge all that landed, then resample."""
+    kit.consolidate(force_full=True)
+    kit.resample()
+
+
+def start_over(symbol: str) -> Fault:
+    """Move a symbol's files out of the lake and rebuild them from landing."""
+
+    def remedy(kit: Kit) -> None:
+        no_files_of(symbol)(kit)
+        force_full(kit)
+
+    return remedy
+
+
+def fetch_again(kit: Kit) -> None:
+    """Remove the landed answers of a session and fetch it again."""
+    answers_lost(DAYS[6])(kit)
+    kit.fetch(DAYS[6])
+
+
+def new_state(kit: Kit) -> None:
+    """Rebuild the ledger in place of the one that is there."""
+    rebuild_ledger(kit.lake, kit.state, calendar=CALENDAR, now=kit.now)
+
+
+def delete_caches(kit: Kit) -> None:
+    """Delete caches, then run the jobs that build them."""
+    kit.store.delete_many([layout.MANIFEST, layout.RECENT_BARS, layout.CLEANUP_MANIFEST])
+    kit.consolidate()
+    kit.resample()
+
+
+REMEDIES: dict[str, Fault] = {
+    "data.parquet is no parquet": force_full,
+    "flipped byte in data.parquet": start_over("AAPL"),
+    "another symbol's rows": force_full,
+    "lost date= file, not merged": force_full,
+    "all files of a symbol lost": force_full,
+    "changed value": start_over("MSFT"),
+    "restatement undone": start_over("BCpC"),
+    "high below low": start_over("CON"),
+    "day without a session": start_over("CON"),
+    "lost landed answer": fetch_again,
+    "corrupt landed answer": fetch_again,
+    "other row count": new_state,
+    "ledger begins later": new_state,
+    "watermark behind": new_state,
+    "corrupt manifest": delete_caches,
+    "merged by the manifest alone": delete_caches,
+    "other recent bars": delete_caches,
+    "corrupt checkpoint": lambda kit: kit.resample(),
+    "silver month deleted": lambda kit: kit.resample(force_full=True),
+    "silver month corrupt": lambda kit: kit.resample(force_full=True),
+    "silver month of nothing": lambda kit: kit.resample(force_full=True),
+}
+
+
+@pytest.mark.parametrize("name", REMEDIES)
+def test_the_remedy_helps(lake: Kit, name: str) -> None:
+    """What a finding says to do ends it."""
+    FAULTS[name][0](lake)
+    REMEDIES[name](lake)
+    assert check(lake).broken == []
 
 
 # --- sound lakes ------------------------------------------------------------------------------------------------

@@ -27,12 +27,11 @@ def claim(folder: Path) -> None:
         if folder.exists() and not folder.is_dir():
             raise ConfigError(f"demo folder {str(folder)!r} is a file; name a folder with --folder")
         marker = folder / _OWN / _MARKER
-        if not marker.exists():
-            if folder.exists() and any(folder.iterdir()):
-                raise ConfigError(
-                    f"demo folder {str(folder)!r} holds something that no demo made, and a demo replaces only an earlier"
-                    " demo; name a new or empty folder with --folder"
-                )
+        if not marker.exists() and folder.exists() and any(folder.iterdir()):
+            raise ConfigError(
+                f"demo folder {str(folder)!r} holds something that no demo made, and a demo replaces only an earlier"
+                " demo; name a new or empty folder with --folder"
+            )
         _remove(folder, _MADE)
         marker.parent.mkdir(parents=True)
         marker.write_text("This lake was made by `condvest demo`; the next demo in this folder replaces it.\n")

@@ -21,9 +21,8 @@ from condvest.demo import page, place, summary
 from condvest.demo.holdings import holdings
 from condvest.demo.market import Bar
 from condvest.demo.sample import SAMPLE_SYMBOLS, sample_market
-from condvest.demo.stage import GivenSettings, Say, Stage, new_york
+from condvest.demo.stage import Say, Stage, given_settings, new_york
 from condvest.demo.standin import StandIn
-from condvest.domain.actions import Split
 from condvest.domain.calendar import Calendar
 from condvest.jobs.progress import Progress
 from condvest.storage.actions import read_splits
@@ -61,9 +60,7 @@ def run_demo(folder: Path, *, say: Say, keep: bool = True) -> dict[str, object]:
     place.claim(folder)
     sessions = sorted(market.bars)
     with _quiet(), StandIn(market) as provider:
-        settings = GivenSettings(
-            POLYGON_BASE_URL=provider.url, POLYGON_API_KEY=provider.api_key, polygon_requests_per_minute=0
-        )
+        settings = given_settings(provider.url, provider.api_key)
         calendar = Calendar.shipped()
         stage = Stage(folder, settings, calendar.final_due(sessions[-DAILY_SESSIONS - 1]) + _AFTER, say)
         provider.now = lambda: stage.now
@@ -191,7 +188,7 @@ def _around(stored: pa.Table, adjusted: pa.Table, day: date) -> list[dict[str, A
     """Return the bar that holds a date and its neighbours, with the adjusted values beside the stored ones."""
     place_of = next(n for n, end in enumerate(stored["end_date"].to_pylist()) if end >= day)
     first, bars = max(place_of - _NEIGHBOURS, 0), 2 * _NEIGHBOURS + 1
-    rows = stored.slice(first, bars).to_pylist()
+    rows: list[dict[str, Any]] = stored.slice(first, bars).to_pylist()
     for row, other in zip(rows, adjusted.slice(first, bars).to_pylist(), strict=True):
         row |= {f"adjusted_{name}": other[name] for name in _VALUES}
     return rows

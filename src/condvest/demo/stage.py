@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
+from pydantic import SecretStr
 
 from condvest.app import App
 from condvest.app.runs import JobResult
@@ -35,18 +35,11 @@ _CALLED: Final = {
 }
 
 
-class GivenSettings(Settings):
-    """Settings that are given here alone: the environment and `.env` speak of the user's own lake, key and database."""
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        _settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        **_others: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Take what the caller gives, and nothing else."""
-        return (init_settings,)
+def given_settings(provider_url: str, api_key: str) -> Settings:
+    """Return the defaults and a provider: the environment and `.env` speak of the user's own lake, key and database."""
+    return Settings.model_construct(
+        polygon_base_url=provider_url, polygon_api_key=SecretStr(api_key), polygon_requests_per_minute=0
+    )
 
 
 @dataclass(slots=True)
@@ -90,7 +83,7 @@ class Step:
         """What came of it, in words."""
         counted = [f"{self.counts[key]:,} {name}" for key, name in _CALLED.items() if key in self.counts]
         if "findings" in self.counts:
-            counted.append(f"no rule is broken, {self.counts['findings']} notices")
+            counted.append(f"no rule is broken; notices: {self.counts['findings']}")
         return ", ".join(counted) or self.outcome.replace("_", " ")
 
     @property
@@ -168,4 +161,5 @@ def _counts(report: Mapping[str, Any]) -> dict[str, int]:
             counts.pop(kind, None)
     if counts.get("dry_run"):
         counts["would_remove"] = counts.pop("files_removed")
-    return {name: counts[name] for name in (*_CALLED, "findings") if counts.get(name)}
+    found = {name: counts[name] for name in _CALLED if counts.get(name)}
+    return found | ({"findings": counts["findings"]} if "findings" in counts else {})

@@ -94,7 +94,7 @@ class CachesCheck:
         if found is None:
             return
         since, bars = found
-        rows = data.select(ANSWER_SCHEMA.names).filter(pc.greater_equal(data["date"], since))
+        rows = data.select(ANSWER_SCHEMA.names).filter(pc.greater_equal(data["date"], pa.scalar(since, pa.date32())))
         if not rows.combine_chunks().equals(bars.combine_chunks()):
             self.findings.broken("cache", f"{layout.RECENT_BARS}: {symbol} is not as in its data.parquet", _DELETE)
 

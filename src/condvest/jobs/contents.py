@@ -43,8 +43,9 @@ class SymbolContent:
 
     def bars(self) -> pa.Table:
         """Return the winning bar of each session (`DAILY_SCHEMA`), ascending: `data.parquet` overlaid with the `date=` files."""
-        tables = [*([self.data] if self.data is not None else []), *(row for _, row in self.daily)]
-        return merge_history(tables)
+        if self.data is not None and not self.daily:
+            return self.data  # reading made sure that it is sound history
+        return merge_history([*([self.data] if self.data is not None else []), *(row for _, row in self.daily)])
 
 
 def read_bronze(store: Store, symbols: Collection[str] | None = None) -> Iterator[SymbolContent]:

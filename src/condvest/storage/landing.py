@@ -123,6 +123,8 @@ def pack(body: bytes) -> bytes:
 def unpack(data: bytes, key: str) -> bytes:
     """Decompress a landed body; DataError names the key of a corrupt one."""
     try:
+        if not data:  # to gzip, nothing is a whole file
+            raise EOFError("empty")
         return gzip.decompress(data)
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(

@@ -70,7 +70,7 @@ class Entry:
         later = self.changes[len(marks) - marks[::-1].index(etag_mark) :]
         days = [change.first_changed for change in later]
         known = [day for day in days if day is not None]
-        return len(known) == len(days), min(known, default=None)
+        return (True, min(known, default=None)) if len(known) == len(days) else (False, None)
 
 
 def file_mark(session: date, etag: str) -> int:
