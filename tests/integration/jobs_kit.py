@@ -35,7 +35,8 @@ from condvest.domain.bars import DAILY_SCHEMA, merge_history
 from condvest.domain.calendar import INTERVALS, Calendar
 from condvest.errors import ObjectNotFound
 from condvest.jobs.consolidate import ConsolidateReport, consolidate
-from condvest.jobs.fetch_bars import FetchReport, fetch_bars
+from condvest.jobs.fetch_bars import fetch_bars
+from condvest.jobs.fetch_report import FetchReport
 from condvest.jobs.fetch_meta import MetaReport, fetch_meta
 from condvest.jobs.fetch_symbols import fetch_symbols
 from condvest.jobs.resample import ResampleReport, resample

@@ -17,18 +17,17 @@ import pytest
 from condvest import Lake
 from condvest.demo.market import Market
 from condvest.demo.sample import SAMPLE_SYMBOLS, sample_adjusted_closes, sample_market
-from condvest.demo.standin import StandIn
 from condvest.domain.adjust import Adjustment
 from condvest.domain.calendar import INTERVALS, Calendar
 from condvest.jobs.consolidate import consolidate
 from condvest.jobs.fetch_bars import fetch_bars
 from condvest.jobs.fetch_meta import fetch_meta
 from condvest.jobs.resample import resample
-from condvest.sources.polygon import PolygonSource
 from condvest.state import State
 from condvest.storage.store import open_store
 from property import oracle
 from property.oracle import Bars, Period, Split, Values
+from property.provider import InProcess
 
 CALENDAR = Calendar.shipped()
 SESSIONS = CALENDAR.sessions(CALENDAR.first, CALENDAR.last)
@@ -49,11 +48,8 @@ def lake(market: Market, tmp_path_factory: pytest.TempPathFactory) -> Iterator[L
     store = open_store(str(folder), fsync=False)
     sessions = sorted(market.bars)
     now = [CALENDAR.close_instant(sessions[-DAILY - 1]) + timedelta(hours=1)]
-    with (
-        State.open(f"sqlite:///{folder}/.condvest/state.sqlite", migrate=True) as state,
-        StandIn(market, now=lambda: now[0]) as provider,
-        PolygonSource(provider.url, provider.api_key, requests_per_minute=0) as source,
-    ):
+    source = InProcess(market, lambda: now[0])
+    with State.open(f"sqlite:///{folder}/.condvest/state.sqlite", migrate=True) as state:
         fetch_bars(store, source, state, calendar=CALENDAR, now=now[0], sessions=sessions[:-DAILY])
         fetch_meta(store, source, state, now=now[0])
         for position, session in enumerate(sessions[-DAILY:]):

@@ -13,8 +13,8 @@ from datetime import time as clock_time
 
 import httpx
 import pytest
-from massive import RESTClient  # type: ignore[import-untyped]  # the vendor ships no types
-from massive.exceptions import BadResponse  # type: ignore[import-untyped]  # likewise
+from massive import RESTClient
+from massive.exceptions import BadResponse
 
 from condvest.demo.market import Bar, Market
 from condvest.demo.standin import StandIn

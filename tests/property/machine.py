@@ -22,7 +22,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from condvest.demo.market import NEW_YORK
 from condvest.domain.calendar import INTERVALS, Calendar
 from condvest.jobs.consolidate import consolidate
-from condvest.jobs.fetch_bars import FetchReport, fetch_bars
+from condvest.jobs.fetch_bars import fetch_bars
+from condvest.jobs.fetch_report import FetchReport
 from condvest.jobs.fetch_meta import MetaReport, fetch_meta
 from condvest.jobs.fetch_symbols import fetch_symbols
 from condvest.jobs.rebuild import rebuild_ledger
@@ -36,7 +37,7 @@ from condvest.storage.store import Store, open_store
 from property import oracle
 from property.killing import Killed, KillingState, KillingStore
 from property.oracle import Daily, History, Values
-from property.provider import ERAS, PAST, SYMBOLS, TRUE_SPLITS, WINDOW, InProcess, Kind, Source, World, evening
+from property.provider import ERAS, PAST, SYMBOLS, TRUE_SPLITS, WINDOW, Kind, Source, World, evening
 
 positions = st.integers(0, WINDOW - 1)
 symbols = st.sampled_from(SYMBOLS)
@@ -152,7 +153,9 @@ class LakeLaws(RuleBasedStateMachine):
         at, old, new = TRUE_SPLITS[symbol]
         self._world.market.add_split(symbol, self._world.sessions[at], old, new, adjustment_type=kind)
 
-    @rule(at=positions, symbol=symbols, ratio=st.sampled_from([(1, 2), (2, 1), (1, 4), (10, 11)]), days=st.integers(0, 3))
+    @rule(
+        at=positions, symbol=symbols, ratio=st.sampled_from([(1, 2), (2, 1), (1, 4), (10, 11)]), days=st.integers(0, 3)
+    )
     def any_split_is_announced(self, at: int, symbol: str, ratio: tuple[int, int], days: int) -> None:
         """The provider tells of a split, true or false, on a day that may be no session."""
         self._world.market.add_split(symbol, self._world.sessions[at] + timedelta(days=days), *ratio)
@@ -224,7 +227,12 @@ class LakeLaws(RuleBasedStateMachine):
         if report is not None and not report.left:
             self._known_splits = told
 
-    @rule(force_full=flags, skip_cleanup=st.booleans(), days=st.sampled_from([7, 30]), some=st.none() | st.lists(symbols, unique=True))
+    @rule(
+        force_full=flags,
+        skip_cleanup=st.booleans(),
+        days=st.sampled_from([7, 30]),
+        some=st.none() | st.lists(symbols, unique=True),
+    )
     def consolidate(self, force_full: bool, skip_cleanup: bool, days: int, some: list[str] | None) -> None:
         """Merge `date=` files, with or without cleanup."""
         self._run(
@@ -385,7 +393,9 @@ class LakeLaws(RuleBasedStateMachine):
                     assert told == "not_entitled"
                 else:
                     due = datetime.combine(day + timedelta(days=1), datetime.min.time(), NEW_YORK).replace(hour=11)
-                    assert told == "final" or (told == "provisional" and self._now < due), f"{day} is {told} at {self._now}"
+                    assert told == "final" or (told == "provisional" and self._now < due), (
+                        f"{day} is {told} at {self._now}"
+                    )
             assert max(states) <= last
         marks = {symbol: max(history) for symbol, history in landed.items() if history}
         assert self._state.symbol_watermarks() == marks
@@ -484,7 +494,7 @@ class LakeLaws(RuleBasedStateMachine):
         return oracle.sound_rows((row["T"], session, row) for row in rows)
 
     def _fetch_report(self, sessions: list[date] | None, kind: Kind) -> FetchReport:
-        source = self._source if kind == "grouped" else InProcess(self._world, kind)
+        source = self._source if kind == "grouped" else self._world.source(kind)
         return fetch_bars(
             self._store, source, cast(State, self._state), calendar=self._calendar, now=self._now, sessions=sessions
         )

@@ -202,7 +202,9 @@ def on_last_basis(bars: Bars, splits: Iterable[Split]) -> Bars:
 # --- period bars ------------------------------------------------------------------------------------------------
 
 
-def groups(sessions: Sequence[date], length: int, first: date, last: date, origin: date = ZERO_SESSION) -> list[list[date]]:
+def groups(
+    sessions: Sequence[date], length: int, first: date, last: date, origin: date = ZERO_SESSION
+) -> list[list[date]]:
     """Cut a calendar's sessions into groups of `length` counted from `origin`, both ways; return those from first to last.
 
     `sessions` are all that the calendar has, ascending; a group at its end is shorter.

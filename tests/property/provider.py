@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from datetime import date, datetime, time, timedelta
@@ -16,11 +16,14 @@ from condvest.domain.answers import (
     ParsedBars,
     SessionAnswer,
     SessionRefusal,
+    SessionSource,
     parse_flat_file,
     parse_grouped,
     parse_range,
 )
 from condvest.domain.calendar import Calendar
+from condvest.jobs.fetch_meta import MetaSource
+from condvest.jobs.fetch_symbols import RangeSource
 
 Kind = Literal["grouped", "flat_files"]
 Row = dict[str, Any]
@@ -38,27 +41,8 @@ _LISTED_AT = {"BRK.B": 25}
 _GAPS = {"BCPC": range(8, 24), "BCpC": range(46, 49)}
 
 
-class Source(Protocol):
+class Source(SessionSource, RangeSource, MetaSource, Protocol):
     """All that the jobs ask of a provider."""
-
-    kind: Kind
-
-    @property
-    def requests(self) -> int: ...
-
-    def fetch_sessions(self, sessions: Sequence[date]) -> Iterator[SessionAnswer | SessionRefusal]: ...
-
-    def fetch_range(self, symbol: str, first: date, last: date) -> tuple[bytes, ParsedBars]: ...
-
-    def tickers(self, active: bool) -> Iterator[Row]: ...
-
-    def ticker_details(self, symbol: str) -> Row | None: ...
-
-    def splits(self) -> list[Row]: ...
-
-    def dividends(self) -> list[Row]: ...
-
-    def market_upcoming(self) -> list[Row]: ...
 
 
 class World:
@@ -146,23 +130,26 @@ class World:
                 told[symbol] = _varied(replace(bar, otc=False), variant)
         self.market.bars[session] = told
 
-    def grouped(self, session: date) -> list[Row]:
-        """Return the rows of a grouped answer."""
-        return shapes.grouped_rows(
-            self.market, session, include_otc=False, factor=lambda _: 1.0, seen=lambda _day, _symbol, bar: bar
-        )
-
-    def flat(self, session: date) -> list[Row]:
-        """Return the same rows as a flat file has them, without vwap and without broken rows."""
-        rows = [dict(row) for row in self.grouped(session)]
-        kept = [row for row in rows if row not in self.market.raw_rows.get(session, [])]
-        return [{key: value for key, value in row.items() if key != "vw"} for row in kept]
-
     def rows(self, session: date, kind: Kind) -> list[Row]:
         """Return the rows that an answer of this kind holds now; none for a session that is refused."""
-        if session < self.plan_start:
-            return []
-        return self.grouped(session) if kind == "grouped" else self.flat(session)
+        return [] if session < self.plan_start else answer_rows(self.market, session, kind)
+
+    def source(self, kind: Kind = "grouped") -> InProcess:
+        """Return a source that serves this world without a network."""
+        return InProcess(self.market, lambda: self.now, kind=kind, plan_start=self.plan_start)
+
+
+def answer_rows(market: Market, session: date, kind: Kind) -> list[Row]:
+    """Return the rows of a grouped answer; a flat file has the same without vwap, and none that is broken."""
+    rows = shapes.grouped_rows(market, session, include_otc=False, factor=lambda _: 1.0, seen=_as_it_is)
+    if kind == "grouped":
+        return rows
+    broken = market.raw_rows.get(session, [])
+    return [{key: value for key, value in row.items() if key != "vw"} for row in rows if row not in broken]
+
+
+def _as_it_is(_session: date, _symbol: str, bar: Bar) -> Bar:
+    return bar
 
 
 def evening(session: date) -> datetime:
@@ -181,9 +168,13 @@ def _varied(bar: Bar, variant: int) -> Bar:
 class InProcess:
     """A source that makes the provider's bodies and reads them with the real parsers, without a network between."""
 
-    def __init__(self, world: World, kind: Kind = "grouped") -> None:
-        """Serve a world."""
-        self.world = world
+    def __init__(
+        self, market: Market, now: Callable[[], datetime], *, kind: Kind = "grouped", plan_start: date = date.min
+    ) -> None:
+        """Serve a market; `now` is the provider's clock, `plan_start` the plan's first session."""
+        self._market = market
+        self._now = now
+        self._plan_start = plan_start
         self.kind = kind
         self.requests = 0
 
@@ -194,9 +185,9 @@ class InProcess:
             yield self._outcome(session)
 
     def _outcome(self, session: date) -> SessionAnswer | SessionRefusal:
-        rows = self.world.rows(session, self.kind)
-        if session < self.world.plan_start:
+        if session < self._plan_start:
             return SessionRefusal(session, "not_entitled", "the plan begins later")
+        rows = answer_rows(self._market, session, self.kind)
         if not rows:
             return SessionRefusal(session, "pending", "empty answer")
         if self.kind == "grouped":
@@ -208,41 +199,36 @@ class InProcess:
     def fetch_range(self, symbol: str, first: date, last: date) -> tuple[bytes, ParsedBars]:
         """Return one symbol's bars."""
         self.requests += 1
-        market, start = self.world.market, max(first, self.world.plan_start)
-        rows = shapes.range_rows(
-            market,
-            symbol,
-            sorted(day for day in market.bars if start <= day <= last),
-            factor=lambda _: 1.0,
-            seen=lambda _day, _symbol, bar: bar,
-        )
+        start = max(first, self._plan_start)
+        days = sorted(day for day in self._market.bars if start <= day <= last)
+        rows = shapes.range_rows(self._market, symbol, days, factor=lambda _: 1.0, seen=_as_it_is)
         body = _json({"ticker": symbol, "adjusted": False, "results": rows})
         return body, parse_range(body, symbol)
 
     def tickers(self, active: bool) -> Iterator[Row]:
         """Yield the tickers."""
-        yield from shapes.ticker_rows(self.world.market, {"active": str(active).lower(), "order": "asc"})
+        yield from shapes.ticker_rows(self._market, {"active": str(active).lower(), "order": "asc"})
 
     def ticker_details(self, symbol: str) -> Row | None:
         """Return what is known of one ticker."""
-        return shapes.details(self.world.market, symbol)
+        return shapes.details(self._market, symbol)
 
     def splits(self) -> list[Row]:
         """Return all splits."""
-        return shapes.split_rows(self.world.market, {"sort": "execution_date.asc"})
+        return shapes.split_rows(self._market, {"sort": "execution_date.asc"})
 
     def dividends(self) -> list[Row]:
         """Return all dividends."""
-        return shapes.dividend_rows(self.world.market, {"sort": "ex_dividend_date.asc"})
+        return shapes.dividend_rows(self._market, {"sort": "ex_dividend_date.asc"})
 
     def market_upcoming(self) -> list[Row]:
         """Return the announced closures."""
-        return shapes.upcoming_rows(self.world.market, self.world.now.astimezone(NEW_YORK).date())
+        return shapes.upcoming_rows(self._market, self._now().astimezone(NEW_YORK).date())
 
 
 def in_process(world: World) -> AbstractContextManager[Source]:
     """Serve a world without a network."""
-    return nullcontext(InProcess(world))
+    return nullcontext(world.source())
 
 
 def _json(body: Mapping[str, object]) -> bytes:

@@ -39,7 +39,9 @@ def values(rand: random.Random) -> Values:
 @st.composite
 def bars(draw: st.DrawFn, *, most: int = 40) -> Bars:
     """Draw one symbol's bars: anywhere in the calendar, its ends and ordinal 0 among others, with gaps of any size."""
-    start = draw(st.sampled_from([0, 1, 1990, 2010, 2020, 12_000, len(SESSIONS) - 30]) | st.integers(0, len(SESSIONS) - 1))
+    start = draw(
+        st.sampled_from([0, 1, 1990, 2010, 2020, 12_000, len(SESSIONS) - 30]) | st.integers(0, len(SESSIONS) - 1)
+    )
     count, rand = draw(st.integers(1, most)), random.Random(draw(st.integers(0, 10**6)))
     dense = rand.random()
     positions = [start]

@@ -93,7 +93,9 @@ def test_the_digest_is_of_the_values_alone(rows: list[dict[str, Any]], rand: ran
     assert grouped(*shuffled, request_id="another", status="DELAYED").digest == digest
     assert len(digest) == 16
     extra = {**SOUND, "T": "ZZZ"}
-    others = [grouped(*rows, extra | change).digest for change in ({}, {"v": 0.0}, {"v": -1}, {"vw": None}, {"vw": 0.0})]
+    others = [
+        grouped(*rows, extra | change).digest for change in ({}, {"v": 0.0}, {"v": -1}, {"vw": None}, {"vw": 0.0})
+    ]
     assert len({digest, *others}) == 6
 
 

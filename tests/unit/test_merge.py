@@ -35,7 +35,9 @@ def plain(table: pa.Table) -> dict[tuple[str, date], Daily]:
     """Return a table of daily bars as plain values."""
     assert table.schema == DAILY_SCHEMA
     rows = table.to_pylist()
-    found = {(row.pop("symbol"), row.pop("date")): Daily(seen=row.pop("ingested_at"), values=Values(**row)) for row in rows}
+    found = {
+        (row.pop("symbol"), row.pop("date")): Daily(seen=row.pop("ingested_at"), values=Values(**row)) for row in rows
+    }
     assert len(found) == len(rows), "a bar stands twice"
     return found
 
@@ -178,7 +180,9 @@ def test_a_history_ascends_strictly() -> None:
 
 def test_rules_are_applied_before_duplicates_are_told_apart() -> None:
     """A broken and a sound row of one symbol differ, so neither is taken; the broken one keeps its own rule."""
-    said = pa.concat_tables([answer_table("A", {DAYS[0]: BAR}), answer_table("A", {DAYS[0]: BAR._replace(volume=-1.0)})])
+    said = pa.concat_tables(
+        [answer_table("A", {DAYS[0]: BAR}), answer_table("A", {DAYS[0]: BAR._replace(volume=-1.0)})]
+    )
     good, broken = split_by_rules(said.combine_chunks())
     assert good.num_rows == 0
     assert broken == {0: "duplicate", 1: "volume"}

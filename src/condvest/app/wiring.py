@@ -185,7 +185,9 @@ class App:
         if self.state.ledger_is_empty() and next(iter(self.store.list(layout.LANDING)), None) is not None:
             from condvest.jobs.rebuild import rebuild_ledger
 
-            sessions = rebuild_ledger(self.store, self.state, calendar=self.calendar, now=self.now())
+            sessions = rebuild_ledger(
+                self.store, self.state, calendar=self.calendar, now=self.now(), universe=self.universe
+            )
             event("ledger_rebuilt", sessions=sessions, why="the state was empty beside a filled lake")
         return self.state
 

@@ -7,7 +7,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Final
+from typing import Final, TypeVar
 
 import pyarrow as pa
 
@@ -78,6 +78,9 @@ class Dividend:
     withdrawn_at: datetime | None = None
 
 
+Action = TypeVar("Action", Split, Dividend)
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """Whether a split is applied, and why not where it is not."""
@@ -87,7 +90,7 @@ class Verdict:
     reason: str
 
 
-def known_at(actions: Iterable[Split | Dividend], as_of: datetime | None) -> list[Split | Dividend]:
+def known_at(actions: Iterable[Action], as_of: datetime | None) -> list[Action]:
     """Return the actions that the lake knew at `as_of` (None: those it knows now), withdrawn ones left out."""
     if as_of is None:
         return [action for action in actions if action.withdrawn_at is None]

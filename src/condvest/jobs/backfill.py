@@ -26,11 +26,17 @@ class SessionCount:
 
 @dataclass(slots=True)
 class LandedMerge:
-    """What came of a merge from landing; `left` is empty when every row is in a committed `data.parquet`."""
+    """What came of a merge from landing.
+
+    `sessions`: those that were read. `unread`: sessions that were passed over, since an answer
+    could not be read, and why. `unmerged`: which
+    `data.parquet` could not be written, and why; empty when every row that was read is in a committed one.
+    """
 
     sessions: dict[date, SessionCount] = field(default_factory=dict)
     last_sessions: dict[str, date] = field(default_factory=dict)
-    left: list[str] = field(default_factory=list)
+    unread: dict[date, str] = field(default_factory=dict)
+    unmerged: list[str] = field(default_factory=list)
 
 
 def merge_landed(
@@ -54,7 +60,7 @@ def merge_landed(
         )
         symbols = transposition.symbols
         parts = _noting_last(transposition.histories(), result, len(symbols), progress)
-        result.left = merge_parts(store, parts, symbols)
+        result.unmerged = merge_parts(store, parts, symbols)
     return result
 
 
@@ -72,7 +78,9 @@ def take_landed(
     """Read the landed answers of some sessions (ascending; None: of all) into a transposition."""
     total = len(index.answers if sessions is None else sessions)
     for done, folded in enumerate(fold(store, sessions, index, universe), 1):
-        if calendar.is_session(folded.session):
+        if folded.problems:
+            result.unread[folded.session] = "; ".join(folded.problems)
+        if calendar.is_session(folded.session) and not folded.problems:
             result.sessions[folded.session] = SessionCount(folded.bars.num_rows, folded.restated)
             if folded.bars.num_rows:
                 transposition.add(folded.bars)

@@ -69,9 +69,8 @@ def consolidate(
         event("consolidate_planned", symbols=report.symbols, to_merge=len(tasks))
         planned: Iterable[MergeTask] = tasks
         if force_full:
-            planned = _with_landed(
-                store, landed, tasks, universe if symbols is None else symbols, calendar or Calendar.shipped(), progress
-            )
+            wanted = universe if symbols is None else symbols
+            planned = _with_landed(store, landed, tasks, wanted, calendar or Calendar.shipped(), report, progress)
         for done, merged in enumerate(merge_symbols(store, planned, manifest), 1):
             _count(report, merged)
             if merged.entry is not None and merged.bars is not None:
@@ -113,12 +112,14 @@ def _with_landed(
     tasks: Sequence[MergeTask],
     symbols: Collection[str] | None,
     calendar: Calendar,
+    report: ConsolidateReport,
     progress: Progress,
 ) -> Iterator[MergeTask]:
     """Yield each task together with all that landed for its symbol, and one for each symbol that only landing has."""
     index = read_index(store)
     found = LandedMerge()
     take_landed(store, None, index, landed, found, universe=symbols, calendar=calendar, progress=progress)
+    report.left += found.unread.values()
     by_symbol = {task.files.symbol: task for task in tasks}
     for symbol, bars in landed.histories():
         task = by_symbol.pop(symbol, MergeTask(SymbolFiles(symbol, None, ()), ()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Final
 
@@ -16,6 +16,7 @@ from condvest.domain.bars import DAILY_SCHEMA, changed_rows, overlay
 from condvest.domain.calendar import Calendar
 from condvest.domain.ledger import LedgerRow, UsualRows, due
 from condvest.jobs.backfill import merge_landed
+from condvest.jobs.fetch_report import FetchReport
 from condvest.jobs.progress import Progress, silent
 from condvest.jobs.write_bars import count_not_in, quarantine, wanted_rejects, write_bars
 from condvest.log import event, warn
@@ -33,35 +34,6 @@ _LANDED_AT_A_TIME: Final = 8
 #: An answer with fewer than half of the usual rows is short; markets of fewer rows are too small to tell.
 _LEAST_USUAL: Final = 8
 _DONE: Final = ("provisional", "final")
-
-
-@dataclass(slots=True)
-class FetchReport:
-    """What a fetch did. Sessions by outcome; `left` names what the next run has to do, with the reason."""
-
-    asked: int = 0
-    changed: int = 0
-    resumed: int = 0
-    landed: int = 0
-    rows: int = 0
-    quarantined: int = 0
-    restated: int = 0
-    withdrawn: int = 0
-    provisional: list[date] = field(default_factory=list)
-    final: list[date] = field(default_factory=list)
-    not_entitled: list[date] = field(default_factory=list)
-    pending: dict[date, str] = field(default_factory=dict)
-    unmerged: list[str] = field(default_factory=list)
-
-    @property
-    def left(self) -> list[str]:
-        """What is left: sessions still pending, and files that could not be merged."""
-        return [f"{session}: {reason}" for session, reason in sorted(self.pending.items())] + self.unmerged
-
-    @property
-    def nothing_new(self) -> bool:
-        """Whether the lake is as it was."""
-        return not (self.rows or self.landed or self.changed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +106,10 @@ def fetch_bars(
         _backfill(fetch, sessions, ask, progress)
     else:
         for done, folded in enumerate(fold(store, resumable, index, universe), 1):
-            _complete(fetch, folded.session, folded.bars, rows=folded.bars.num_rows, restated=folded.restated)
+            if folded.problems:
+                _refuse(fetch, SessionRefusal(folded.session, "pending", "; ".join(folded.problems)))
+            else:
+                _complete(fetch, folded.session, folded.bars, rows=folded.bars.num_rows, restated=folded.restated)
             progress("complete landed sessions", done, len(resumable))
         for done, outcome in enumerate(source.fetch_sessions(ask), 1):
             _daily(fetch, outcome)
@@ -165,8 +140,10 @@ def _backfill(fetch: _Fetch, sessions: Sequence[date], ask: Sequence[date], prog
     merged = merge_landed(
         fetch.store, sessions, fetch.index, calendar=fetch.calendar, universe=fetch.universe, progress=progress
     )
-    fetch.report.unmerged += merged.left
-    if merged.left:
+    for session, why in merged.unread.items():
+        _refuse(fetch, SessionRefusal(session, "pending", why))
+    fetch.report.unmerged += merged.unmerged
+    if merged.unmerged:
         return
     # A session of which only some symbols' ranges landed is not done.
     whole = [(session, found) for session, found in merged.sessions.items() if fetch.index.last(session)]
@@ -182,6 +159,9 @@ def _daily(fetch: _Fetch, outcome: SessionAnswer | SessionRefusal) -> None:
         return
     session, last = answer.session, fetch.index.last(answer.session)
     folded = next(fold(fetch.store, [session], fetch.index, fetch.universe), None)
+    if folded is not None and folded.problems:
+        _refuse(fetch, SessionRefusal(session, "pending", "; ".join(folded.problems)))
+        return
     before = folded.bars if folded is not None else DAILY_SCHEMA.empty_table()
     bars = only(answer.parsed.bars, fetch.universe)
     row = fetch.ledger[session]
@@ -204,22 +184,27 @@ def _daily(fetch: _Fetch, outcome: SessionAnswer | SessionRefusal) -> None:
 
 
 def _accepted(fetch: _Fetch, outcome: SessionAnswer | SessionRefusal) -> SessionAnswer | None:
-    """Return the answer when it can be taken; else record why not. A session that is done stays as it is."""
+    """Return the answer when it can be taken; else record why not."""
     if isinstance(outcome, SessionAnswer):
         short = _short(fetch, outcome)
         if short is None:
             return outcome
         outcome = SessionRefusal(outcome.session, "pending", short)
-    warn("session_refused", session=outcome.session, state=outcome.state, reason=outcome.reason)
-    row = fetch.ledger[outcome.session]
-    if outcome.state == "not_entitled":
-        fetch.report.not_entitled.append(outcome.session)
-    else:
-        fetch.report.pending[outcome.session] = outcome.reason
-    if row.state not in _DONE:
-        fetch.ledger[outcome.session] = refused = replace(row, state=outcome.state, reason=outcome.reason)
-        fetch.state.record([refused], watermarks={}, reason="fetch", now=fetch.now)
+    _refuse(fetch, outcome)
     return None
+
+
+def _refuse(fetch: _Fetch, refusal: SessionRefusal) -> None:
+    """Record why there is no answer for a session. One that is done stays as it is."""
+    session = refusal.session
+    warn("session_refused", session=session, state=refusal.state, reason=refusal.reason)
+    if refusal.state == "not_entitled":
+        fetch.report.not_entitled.append(session)
+    else:
+        fetch.report.pending[session] = refusal.reason
+    if fetch.ledger[session].state not in _DONE:
+        fetch.ledger[session] = replace(fetch.ledger[session], state=refusal.state, reason=refusal.reason)
+        fetch.state.record([fetch.ledger[session]], watermarks={}, reason="fetch", now=fetch.now)
 
 
 def _short(fetch: _Fetch, answer: SessionAnswer) -> str | None:

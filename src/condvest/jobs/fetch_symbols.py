@@ -14,7 +14,8 @@ from condvest.domain.answers import ParsedBars
 from condvest.domain.bars import DAILY_SCHEMA, Reject, changed_history, merge_history
 from condvest.domain.calendar import Calendar
 from condvest.jobs.bronze import SymbolFiles, list_bronze, read_file
-from condvest.jobs.fetch_bars import BULK_SESSIONS, FetchReport
+from condvest.jobs.fetch_bars import BULK_SESSIONS
+from condvest.jobs.fetch_report import FetchReport
 from condvest.jobs.progress import Progress, silent
 from condvest.jobs.write_bars import merge_bars, quarantine, write_bars
 from condvest.log import event
@@ -63,7 +64,9 @@ def fetch_symbols(
         store.put_many(_landing(index, symbol, body, parsed, calendar, now, report, (first, last)))
         progress("fetch symbols", done, len(symbols))
     index = read_index(store, sessions)
-    known = [folded.bars for folded in fold(store, sessions, index, set(symbols))]
+    folded = list(fold(store, sessions, index, set(symbols)))
+    report.pending = {one.session: "; ".join(one.problems) for one in folded if one.problems}
+    known = [one.bars for one in folded]
     bars = _not_in_bronze(store, concat(known, DAILY_SCHEMA), symbols)
     if bars.num_rows:
         report.rows = bars.num_rows

@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from functools import partial
 from typing import Final
 
 import pyarrow as pa
@@ -33,11 +34,13 @@ class Folded:
     """One session as all its landed answers tell it.
 
     `bars`: the last value of each bar, `DAILY_SCHEMA`, sorted by symbol. `restated`: how many bars an answer changed.
+    `problems`: why an answer cannot be read; then nothing is known of the session, and `bars` is empty.
     """
 
     session: date
     bars: pa.Table
     restated: int
+    problems: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +131,8 @@ def unpack(data: bytes, key: str) -> bytes:
         return gzip.decompress(data)
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(
-            f"{key}: the landed answer is corrupt ({error}); restore it from a copy or fetch again"
+            f"{key}: the landed answer is corrupt ({error}); restore it from a copy, or delete it and fetch that"
+            " session again"
         ) from error
 
 
@@ -150,23 +154,21 @@ def fold(
     `ingested_at`, and a bar that a later answer no longer holds stays. `symbols` limits the bars; None takes all.
     Range answers take part; those that touch the sessions are held in memory.
     """
-    ranged = _range_rows(store, index, symbols)
+    ranged, unread = _range_rows(store, index, symbols)
     if sessions is None:
         sessions = sorted(index.answers.keys() | ranged.keys())
     wanted = [session for session in sessions if index.answers.get(session) or session in ranged]
     keys = [key for session in wanted for key, _ in index.answers.get(session, [])]
-
-    def read(key: str, stored: Stored | None) -> tuple[LandingKey, pa.Table]:
-        found = layout.parse_landing_key(key)
-        if stored is None or found is None or found.session is None:
-            raise DataError(f"{key}: the landed answer is gone; landing is never deleted: restore it from a copy")
-        return found, only(parse_session(found.kind, unpack(stored.data, key), found.session).bars, symbols)
-
-    read_answers = store.map(keys, read)
+    answers = store.map(keys, partial(_read_answer, symbols))
     for session in wanted:
-        rows = [next(read_answers) for _ in index.answers.get(session, [])]
-        rows += ranged.get(session, [])
-        yield fold_answers(session, sorted(rows, key=lambda row: _order(row[0])))
+        rows = [next(answers) for _ in index.answers.get(session, [])]
+        problems = [row for row in rows if isinstance(row, str)]
+        problems += [why for key, why in unread if key.first and key.last and key.first <= session <= key.last]
+        if problems:
+            yield Folded(session, DAILY_SCHEMA.empty_table(), 0, tuple(problems))
+        else:
+            read = [row for row in rows if not isinstance(row, str)] + ranged.get(session, [])
+            yield fold_answers(session, sorted(read, key=lambda row: _order(row[0])))
 
 
 def fold_answers(session: date, answers: Sequence[tuple[LandingKey, pa.Table]]) -> Folded:
@@ -183,20 +185,34 @@ def fold_answers(session: date, answers: Sequence[tuple[LandingKey, pa.Table]]) 
 
 def _range_rows(
     store: Store, index: LandingIndex, symbols: Collection[str] | None
-) -> dict[date, list[tuple[LandingKey, pa.Table]]]:
+) -> tuple[dict[date, list[tuple[LandingKey, pa.Table]]], list[tuple[LandingKey, str]]]:
+    """Return the rows of range answers by session, and the answers that cannot be read, with the reason."""
     of_session: dict[date, list[tuple[LandingKey, pa.Table]]] = defaultdict(list)
-    keys = [key for key, found in index.ranges if symbols is None or found.symbol in symbols]
-    for found, bars in store.map(keys, _read_range):
+    unread: list[tuple[LandingKey, str]] = []
+    wanted = [(key, found) for key, found in index.ranges if symbols is None or found.symbol in symbols]
+    answers = store.map([key for key, _ in wanted], partial(_read_answer, None))
+    for (_, found), answer in zip(wanted, answers, strict=True):
+        if isinstance(answer, str):
+            unread.append((found, answer))
+            continue
+        bars = answer[1]
         for position, day in enumerate(bars["date"].to_pylist()):
             of_session[day].append((found, bars.slice(position, 1)))
-    return of_session
+    return of_session, unread
 
 
-def _read_range(key: str, stored: Stored | None) -> tuple[LandingKey, pa.Table]:
+def _read_answer(symbols: Collection[str] | None, key: str, stored: Stored | None) -> tuple[LandingKey, pa.Table] | str:
+    """Read one landed answer; return why where it cannot be."""
     found = layout.parse_landing_key(key)
-    if stored is None or found is None or found.symbol is None:
-        raise DataError(f"{key}: the landed answer is gone; landing is never deleted: restore it from a copy")
-    return found, parse_range(unpack(stored.data, key), found.symbol).bars
+    if stored is None or found is None:
+        return f"{key}: the landed answer is gone; landing is never deleted: restore it from a copy"
+    try:
+        body = unpack(stored.data, key)
+        if found.session is not None:
+            return found, only(parse_session(found.kind, body, found.session).bars, symbols)
+        return found, parse_range(body, found.symbol or "").bars
+    except DataError as error:
+        return str(error)
 
 
 def only(bars: pa.Table, symbols: Collection[str] | None) -> pa.Table:
