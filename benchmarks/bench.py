@@ -33,8 +33,9 @@ from condvest.jobs.consolidate import consolidate
 from condvest.jobs.resample import resample
 from condvest.jobs.write_bars import write_bars
 from condvest.storage import layout
+from condvest.storage.opening import open_store
 from condvest.storage.parquet import encode_history
-from condvest.storage.store import Store, open_store
+from condvest.storage.store import Store
 
 NOW = datetime(2025, 11, 20, 22, tzinfo=UTC)
 NEW_SESSION = date(2025, 11, 20)

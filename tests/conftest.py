@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from condvest.state import State
-from condvest.storage.store import Store, open_store
+from condvest.storage.opening import open_store
+from condvest.storage.store import Store
 from servers.postgres import PostgresServer, running_postgres_server
 from servers.seaweed import BUCKET, S3Server, running_s3_server
 

@@ -19,14 +19,16 @@ from filelock import FileLock
 from condvest.errors import CommitConflict, ConfigError, TransientError
 from condvest.storage import folder as folder_store
 from condvest.storage import locks
-from condvest.storage.store import IF_ABSENT, Store, open_store
+from condvest.storage.opening import open_store
+from condvest.storage.store import IF_ABSENT, Store
 
 KEY = "bronze/raw_ohlcv/symbol=AAPL/data.parquet"
 
 COUNT_UP = """
 import sys
 from condvest.errors import CommitConflict
-from condvest.storage.store import if_match, open_store
+from condvest.storage.opening import open_store
+from condvest.storage.store import if_match
 store = open_store(sys.argv[1], fsync=False)
 done = 0
 while done < 100:
@@ -41,7 +43,7 @@ WRITE_FOREVER = """
 import sys
 from collections.abc import Iterator
 from itertools import count
-from condvest.storage.store import open_store
+from condvest.storage.opening import open_store
 open_store(sys.argv[1], fsync=False).put_many((f"k/{n % 5000:04d}/x", b"%08d" % n * 9) for n in count())
 """
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from condvest.errors import ConfigError
-from condvest.storage.store import open_store
+from condvest.storage.opening import open_store
 
 
 @pytest.mark.parametrize(

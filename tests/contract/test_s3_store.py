@@ -8,7 +8,8 @@ import pytest
 
 from condvest.errors import CommitConflict, CommitUnknown, CondvestError, ConfigError, TransientError
 from condvest.storage import objects
-from condvest.storage.store import ALWAYS, IF_ABSENT, Store, Stored, When, if_match, open_store
+from condvest.storage.opening import open_store
+from condvest.storage.store import ALWAYS, IF_ABSENT, Store, Stored, When, if_match
 from servers.faulty_proxy import Answer, FaultyProxy, LoseAnswer, LoseRequest, running_proxy
 from servers.seaweed import PLAIN_ACCESS_KEY, READER_ACCESS_KEY, S3Server
 

@@ -10,7 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from condvest.errors import CommitConflict, ConfigError, ObjectNotFound
-from condvest.storage.store import ALWAYS, IF_ABSENT, Counts, ObjectInfo, Store, Stored, if_match, open_store
+from condvest.storage.opening import open_store
+from condvest.storage.store import ALWAYS, IF_ABSENT, Counts, ObjectInfo, Store, Stored, if_match
 
 KEY = "bronze/raw_ohlcv/symbol=AAPL/data.parquet"
 

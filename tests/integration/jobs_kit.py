@@ -36,8 +36,8 @@ from condvest.domain.calendar import INTERVALS, Calendar
 from condvest.errors import ObjectNotFound
 from condvest.jobs.consolidate import ConsolidateReport, consolidate
 from condvest.jobs.fetch_bars import fetch_bars
-from condvest.jobs.fetch_report import FetchReport
 from condvest.jobs.fetch_meta import MetaReport, fetch_meta
+from condvest.jobs.fetch_report import FetchReport
 from condvest.jobs.fetch_symbols import fetch_symbols
 from condvest.jobs.resample import ResampleReport, resample
 from condvest.jobs.vacuum import VacuumReport, vacuum
@@ -46,7 +46,8 @@ from condvest.sources.retry import RetryPolicy
 from condvest.state import State
 from condvest.storage import layout
 from condvest.storage.closures import read_closures
-from condvest.storage.store import ALWAYS, Counts, Meter, ObjectInfo, PutResult, Store, Stored, When, open_store
+from condvest.storage.opening import open_store
+from condvest.storage.store import ALWAYS, Counts, Meter, ObjectInfo, PutResult, Store, Stored, When
 
 T = TypeVar("T")
 

@@ -15,8 +15,8 @@ from condvest.domain.bars import DAILY_SCHEMA
 from condvest.errors import CommitConflict, ConfigError, TransientError
 from condvest.storage import layout
 from condvest.storage.manifest import read_manifest
+from condvest.storage.opening import open_store
 from condvest.storage.parquet import encode_history, encode_row
-from condvest.storage.store import open_store
 from integration.jobs_kit import DAYS, SYMBOLS, Kit, bar, market_of, pass_by, survive_every_kill
 from servers.faulty_proxy import Answer, running_proxy
 from servers.seaweed import S3Server

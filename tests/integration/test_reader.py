@@ -33,8 +33,9 @@ from condvest.state import State
 from condvest.storage import layout
 from condvest.storage.actions import update_dividends, update_splits
 from condvest.storage.landing import pack, receipt
+from condvest.storage.opening import open_store
 from condvest.storage.parquet import decode, encode_history, encode_row
-from condvest.storage.store import Store, open_store
+from condvest.storage.store import Store
 from integration.sample_lake import (
     CON_SPLIT,
     FIRST,

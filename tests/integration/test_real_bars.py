@@ -5,11 +5,9 @@ The bars are of `bokeh-sampledata`: AAPL, FB, GOOG, IBM and MSFT, 2000-03-01 to 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import astuple
 from datetime import UTC, date, timedelta
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,7 +22,7 @@ from condvest.jobs.fetch_bars import fetch_bars
 from condvest.jobs.fetch_meta import fetch_meta
 from condvest.jobs.resample import resample
 from condvest.state import State
-from condvest.storage.store import open_store
+from condvest.storage.opening import open_store
 from property import oracle
 from property.oracle import Bars, Period, Split, Values
 from property.provider import InProcess
@@ -42,7 +40,7 @@ def market() -> Market:
 
 
 @pytest.fixture(scope="module")
-def lake(market: Market, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lake]:
+def lake(market: Market, tmp_path_factory: pytest.TempPathFactory) -> Lake:
     """A lake that the jobs made of the sample: backfill, a few evenings, metadata, consolidation, resampling."""
     folder = tmp_path_factory.mktemp("real") / "lake"
     store = open_store(str(folder), fsync=False)
@@ -60,7 +58,7 @@ def lake(market: Market, tmp_path_factory: pytest.TempPathFactory) -> Iterator[L
                 resample(store, calendar=CALENDAR)
         consolidate(store, now=now[0])
         resample(store, calendar=CALENDAR)
-    yield Lake.open(str(folder))
+    return Lake.open(str(folder))
 
 
 def raw_bars(market: Market, symbol: str) -> Bars:
@@ -121,8 +119,8 @@ def test_a_bar_with_a_split_inside_stands_on_one_basis(
     lake: Lake, market: Market, symbol: str, day: date, length: int
 ) -> None:
     """The period bar around a split has prices of the basis after it: no false fall by half, and twice the shares."""
-    (bar,) = [bar for bar in expected(market, symbol, length) if bar.date <= day <= bar.end_date]
-    raw = {session: row for session, row in raw_bars(market, symbol).items() if bar.date <= session <= bar.end_date}
+    (bar,) = [bar for bar in expected(market, symbol, length) if bar.start <= day <= bar.end]
+    raw = {session: row for session, row in raw_bars(market, symbol).items() if bar.start <= session <= bar.end}
     before = [row for session, row in raw.items() if session < day]
     after = [row for session, row in raw.items() if session >= day]
     assert bar.open == (before[0].open / 2 if before else after[0].open)
@@ -130,7 +128,7 @@ def test_a_bar_with_a_split_inside_stands_on_one_basis(
     assert bar.low == min([row.low / 2 for row in before] + [row.low for row in after])
     assert bar.close == after[-1].close
     assert bar.volume == sum(row.volume * 2 for row in before) + sum(row.volume for row in after)
-    query = f"SELECT * FROM silver_{length}d WHERE symbol = '{symbol}' AND date = DATE '{bar.date}'"
+    query = f"SELECT * FROM silver_{length}d WHERE symbol = '{symbol}' AND date = DATE '{bar.start}'"
     assert oracle.differences([row[: len(bar)] for row in rows(lake.sql(query))], [bar]) == []
     assert bar.high / bar.low < 1.6
 

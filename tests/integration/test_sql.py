@@ -26,7 +26,8 @@ from condvest.domain.resample import PERIOD_SCHEMA
 from condvest.errors import ConfigError, DataError, TransientError
 from condvest.state import State
 from condvest.storage import layout
-from condvest.storage.store import Counts, Store, Stored, open_store
+from condvest.storage.opening import open_store
+from condvest.storage.store import Counts, Store, Stored
 from integration.sample_lake import FIRST, LAST, SEEN, History, build, sample_histories, true_dividends
 
 BY_SYMBOL = [("symbol", "ascending"), ("date", "ascending")]

@@ -61,8 +61,8 @@ class Period(NamedTuple):
     """One period bar, its fields in the order of the columns."""
 
     symbol: str
-    date: date
-    end_date: date
+    start: date
+    end: date
     open: float
     high: float
     low: float
@@ -131,9 +131,10 @@ def sound_rows(rows: Iterable[tuple[str, date, Mapping[str, Any]]]) -> dict[tupl
     """Return the rows that keep the rules; where a symbol stands twice in one session with other values, neither."""
     found: dict[tuple[str, date], list[Values]] = {}
     for symbol, day, row in rows:
-        said = [row.get(key) for key in ("o", "h", "l", "c", "v", "vw")]
-        numbers = [None if number is None else float(number) for number in said]
-        found.setdefault((symbol, day), []).append(Values(*numbers, row.get("n")))  # type: ignore[arg-type] # checked next
+        said: Any = [row.get(key) for key in ("o", "h", "l", "c", "v", "vw")]
+        opened, high, low, close, volume, vwap = (None if number is None else float(number) for number in said)
+        bar: Any = (opened, high, low, close, volume, vwap, row.get("n"))
+        found.setdefault((symbol, day), []).append(Values(*bar))
     return {key: said[0] for key, said in found.items() if len(set(said)) == 1 and is_sound(key[0], said[0])}
 
 
@@ -193,9 +194,15 @@ def on_last_basis(bars: Bars, splits: Iterable[Split]) -> Bars:
     adjusted = {}
     for day, bar in bars.items():
         factor = math.prod(split.old / split.new for split in splits if split.day > day)
-        prices = [price * factor for price in bar[:4]]
-        vwap = None if bar.vwap is None else bar.vwap * factor
-        adjusted[day] = Values(*prices, bar.volume / factor, vwap, bar.transactions)
+        adjusted[day] = Values(
+            open=bar.open * factor,
+            high=bar.high * factor,
+            low=bar.low * factor,
+            close=bar.close * factor,
+            volume=bar.volume / factor,
+            vwap=None if bar.vwap is None else bar.vwap * factor,
+            transactions=bar.transactions,
+        )
     return adjusted
 
 
@@ -223,11 +230,10 @@ def period_bars(
     Every value stands on the basis of the group's last session. `splits` are those that count (see `applied`).
     """
     ends = [group[-1] for group in cut]
-    by_group: dict[int, list[date]] = {}
+    inside: dict[int, Bars] = {}
     for day in sorted(bars):
-        by_group.setdefault(bisect_left(ends, day), []).append(day)
-    return [_period(symbol, cut[number], {day: bars[day] for day in days}, splits, reach)
-            for number, days in by_group.items()]  # fmt: skip
+        inside.setdefault(bisect_left(ends, day), {})[day] = bars[day]
+    return [_period(symbol, cut[number], bars, splits, reach) for number, bars in inside.items()]
 
 
 def _period(symbol: str, group: Sequence[date], bars: Bars, splits: Iterable[Split], reach: date) -> Period:
@@ -241,8 +247,8 @@ def _period(symbol: str, group: Sequence[date], bars: Bars, splits: Iterable[Spl
     counts = [bar.transactions for bar in inside]
     return Period(
         symbol=symbol,
-        date=start,
-        end_date=end,
+        start=start,
+        end=end,
         open=inside[0].open,
         high=max(bar.high for bar in inside),
         low=min(bar.low for bar in inside),
@@ -269,7 +275,7 @@ def silver(
     for symbol in sorted(lake):
         count = applied(splits.get(symbol, ()), lake[symbol], reach)
         for bar in period_bars(symbol, lake[symbol], cut, count, reach):
-            months.setdefault(bar.date.strftime("%Y-%m"), []).append(bar)
+            months.setdefault(bar.start.strftime("%Y-%m"), []).append(bar)
     return dict(sorted(months.items()))
 
 

@@ -147,12 +147,13 @@ def test_arrays_are_judged_like_lists() -> None:
 def test_what_was_known_at_a_moment() -> None:
     """As of an instant count the actions seen by then and not withdrawn by then; without one, those that stand now."""
     hour = timedelta(hours=1)
-    stays = split(ON, 1, 2)
+    stays, late = split(ON, 1, 2), Split("A", ON, 1, 5, "forward_split", SEEN + hour)
     gone = Split("A", ON, 1, 3, "forward_split", SEEN, SEEN + 2 * hour)
-    late = Dividend("A", ON, 0.5, "USD", "recurring", SEEN + hour)
-    actions = [stays, gone, late]
-    assert known_at(actions, None) == [stays, late]
-    assert known_at(actions, SEEN - hour) == []
-    assert known_at(actions, SEEN) == [stays, gone]
-    assert known_at(actions, SEEN + hour) == [stays, gone, late]
-    assert known_at(actions, SEEN + 2 * hour) == [stays, late]
+    splits = [stays, gone, late]
+    assert known_at(splits, None) == [stays, late]
+    assert known_at(splits, SEEN - hour) == []
+    assert known_at(splits, SEEN) == [stays, gone]
+    assert known_at(splits, SEEN + hour) == [stays, gone, late]
+    assert known_at(splits, SEEN + 2 * hour) == [stays, late]
+    paid = [Dividend("A", ON, 0.5, "USD", "recurring", SEEN + hour)]
+    assert (known_at(paid, SEEN), known_at(paid, None)) == ([], paid)

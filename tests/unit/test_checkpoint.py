@@ -12,7 +12,8 @@ import pytest
 from condvest.errors import CommitConflict, TransientError
 from condvest.storage import layout
 from condvest.storage.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from condvest.storage.store import IF_ABSENT, Store, open_store
+from condvest.storage.opening import open_store
+from condvest.storage.store import IF_ABSENT, Store
 
 KEY = layout.checkpoint_key(13)
 GOOD = Checkpoint(

@@ -14,7 +14,8 @@ from condvest.domain.answers import parse_grouped
 from condvest.errors import DataError
 from condvest.storage import layout
 from condvest.storage.landing import Folded, fold, next_instant, only, pack, read_index, receipt, unpack
-from condvest.storage.store import Store, open_store
+from condvest.storage.opening import open_store
+from condvest.storage.store import Store
 
 MON, TUE, WED = (date(2025, 11, day) for day in (3, 4, 5))
 AT = datetime(2025, 11, 3, 21, 5, tzinfo=UTC)
@@ -243,7 +244,7 @@ def test_an_answer_that_is_gone_since_it_was_listed_is_an_error(memory: Store) -
         index = read_index(memory)
         data = memory.get(key).data
         memory.delete_many([key])
-        problems = list(fold(memory, [MON], index))[0].problems
+        problems = next(iter(fold(memory, [MON], index))).problems
         assert [why.partition(";")[0] for why in problems] == [f"{key}: the landed answer is gone"]
         memory.put(key, data)
 

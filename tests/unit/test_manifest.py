@@ -13,7 +13,8 @@ import pytest
 from condvest.errors import CommitConflict, TransientError
 from condvest.storage import layout, manifest
 from condvest.storage.manifest import Change, Entry, file_mark, read_manifest, short_mark, update_manifest
-from condvest.storage.store import Store, When, open_store
+from condvest.storage.opening import open_store
+from condvest.storage.store import Store, When
 
 DAY = date(2025, 11, 3)
 NEXT = date(2025, 11, 4)

@@ -11,8 +11,9 @@ import pytest
 from condvest.domain.bars import ANSWER_SCHEMA, DAILY_SCHEMA
 from condvest.errors import CommitConflict, TransientError
 from condvest.storage import layout
+from condvest.storage.opening import open_store
 from condvest.storage.recent import RECENT_DAYS, RecentWriter, read_recent
-from condvest.storage.store import Store, When, open_store
+from condvest.storage.store import Store, When
 
 LAST = date(2025, 11, 14)
 AT = datetime(2025, 11, 14, 21, 5, tzinfo=UTC)

@@ -66,7 +66,7 @@ def test_groups_counted_from_the_listing(data: st.DataObject, lake: dict[str, Ba
     found = resample(daily, length, TABLE, given, origin=firsts[daily.codes])
     rows = period_list(found, names, lake_reach(lake))
     assert oracle.differences(rows, expected(lake, length, counted, from_listing=True)) == []
-    assert {row.symbol: row.date for row in reversed(rows)} == {name: min(lake[name]) for name in names}
+    assert {row.symbol: row.start for row in reversed(rows)} == {name: min(lake[name]) for name in names}
 
 
 @settings(deadline=None, max_examples=60)
@@ -76,11 +76,11 @@ def test_period_bars_tile_the_sessions(lake: dict[str, Bars], length: int) -> No
     rows = kernel(lake, length)
     for symbol, history in lake.items():
         of_symbol = [row for row in rows if row.symbol == symbol]
-        inside = [day for row in of_symbol for day in history if row.date <= day <= row.end_date]
+        inside = [day for row in of_symbol for day in history if row.start <= day <= row.end]
         assert sorted(inside) == sorted(history)
-        assert all(before.end_date < after.date for before, after in pairwise(of_symbol))
+        assert all(before.end < after.start for before, after in pairwise(of_symbol))
         assert [row.n_sessions for row in of_symbol] == [
-            sum(row.date <= day <= row.end_date for day in history) for row in of_symbol
+            sum(row.start <= day <= row.end for day in history) for row in of_symbol
         ]
 
 
@@ -93,7 +93,7 @@ def test_without_splits_volume_is_kept_and_prices_are_real(lake: dict[str, Bars]
         of_symbol = [row for row in rows if row.symbol == symbol]
         assert sum(row.volume for row in of_symbol) == sum(bar.volume for bar in history.values())
         for row in of_symbol:
-            inside = [bar for day, bar in history.items() if row.date <= day <= row.end_date]
+            inside = [bar for day, bar in history.items() if row.start <= day <= row.end]
             assert row.low <= min(row.open, row.close) <= max(row.open, row.close) <= row.high
             assert row.high in {bar.high for bar in inside}
             assert row.low in {bar.low for bar in inside}
@@ -106,9 +106,9 @@ def test_from_a_later_group_on_it_is_the_tail_of_everything(data: st.DataObject,
     """Groups are fixed: built from a later group's first session on, period bars equal the tail of a full build."""
     counted = data.draw(splits(history))
     everything = kernel({"A": history}, length, {"A": counted})
-    start = data.draw(st.sampled_from([row.date for row in everything]))
+    start = data.draw(st.sampled_from([row.start for row in everything]))
     later = {day: bar for day, bar in history.items() if day >= start}
-    assert kernel({"A": later}, length, {"A": counted}) == [row for row in everything if row.date >= start]
+    assert kernel({"A": later}, length, {"A": counted}) == [row for row in everything if row.start >= start]
 
 
 @settings(deadline=None, max_examples=40)
@@ -116,7 +116,7 @@ def test_from_a_later_group_on_it_is_the_tail_of_everything(data: st.DataObject,
 def test_one_session_is_its_own_period(history: Bars) -> None:
     """With one session a group, a period bar is the daily bar; vwap is null where nothing was traded."""
     for row, (day, bar) in zip(kernel({"A": history}, 1), history.items(), strict=True):
-        assert (row.date, row.end_date, row.n_sessions) == (day, day, 1)
+        assert (row.start, row.end, row.n_sessions) == (day, day, 1)
         assert row[3:8] == bar[:5]
         assert row.transactions == bar.transactions
         assert row.vwap == (None if bar.volume == 0 or bar.vwap is None else pytest.approx(bar.vwap, rel=1e-12))
@@ -141,7 +141,7 @@ def test_groups_before_ordinal_zero_floor_downwards() -> None:
     eve = CALENDAR.previous_session(oracle.ZERO_SESSION)
     history = {eve: PLAIN, oracle.ZERO_SESSION: PLAIN}
     before, after = kernel({"A": history}, 5)
-    assert (before.end_date, after.date) == (eve, oracle.ZERO_SESSION)
+    assert (before.end, after.start) == (eve, oracle.ZERO_SESSION)
     assert group_of(CALENDAR.ordinal(eve), 5) == -1
 
 

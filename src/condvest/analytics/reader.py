@@ -19,8 +19,9 @@ from condvest.domain.resample import PERIOD_SCHEMA, SessionTable
 from condvest.errors import ConfigError, ObjectNotFound
 from condvest.storage import layout
 from condvest.storage.closures import read_closures
+from condvest.storage.opening import open_store
 from condvest.storage.parquet import decode
-from condvest.storage.store import Store, open_store
+from condvest.storage.store import Store
 
 if TYPE_CHECKING:
     from condvest.state import State

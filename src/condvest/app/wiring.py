@@ -19,7 +19,8 @@ from condvest.log import event
 from condvest.storage import layout
 from condvest.storage.closures import read_closures
 from condvest.storage.folder import FolderStore
-from condvest.storage.store import Store, open_store
+from condvest.storage.opening import open_store
+from condvest.storage.store import Store
 
 if TYPE_CHECKING:
     from condvest.sources.flat_files import FlatFileSource

@@ -97,7 +97,7 @@ def _daily_runs(stage: Stage, calendar: Calendar, daily: Sequence[date]) -> None
         stage.now = calendar.final_due(session) + _AFTER
         morning = stage.do("run", fetching.run, when="next morning, 11:05")
         restated = morning.counts["steps"]["fetch bars"]["restated"]
-        changed = f"final, {restated} bars restated" if restated else "final"
+        changed = f"final, restated: {restated}" if restated else "final"
         seconds = evening.seconds + morning.seconds
         stage.say(f"  {session:%a %Y-%m-%d}: evening: provisional; next morning: {changed} ({seconds:.1f} s)")
 

@@ -8,19 +8,12 @@ that may pass `TransientError`.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Protocol, TypeVar
-from urllib.parse import SplitResult, unquote, urlsplit
-
-from condvest.errors import ConfigError
 
 T = TypeVar("T")
-
-DEFAULT_REGION = "ca-west-1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,78 +168,3 @@ class Store(Protocol):
         The order is that of the keys' UTF-8 bytes. A listing that takes long may miss what others write meanwhile.
         """
         ...
-
-
-def open_store(
-    url: str,
-    *,
-    region: str | None = None,
-    endpoint_url: str | None = None,
-    concurrency: int = 64,
-    fsync: bool = True,
-) -> Store:
-    """Open the store that a URL names; touches neither disk nor network, except to sweep a folder's leftovers.
-
-    Args:
-        url: `s3://bucket/prefix`, `file:///path`, a plain path (`~` is expanded), or `memory://name`, shared by all
-            who open that name in this process.
-        region: of the bucket; else AWS_REGION, then AWS_DEFAULT_REGION, then ca-west-1. Only for S3.
-        endpoint_url: of a server that speaks S3; else AWS_ENDPOINT_URL_S3, then AWS_ENDPOINT_URL. Only for S3.
-        concurrency: most requests in flight, 1 or more. Not for folders.
-        fsync: False does not wait for the disk: faster, but a power failure may lose writes. Only for folders.
-
-    Raises:
-        ConfigError: the URL has another form, or carries a credential (which is not repeated).
-    """
-    if not url.strip():
-        raise ConfigError("lake URL is empty: give a path, file:///path or s3://bucket/prefix")
-    if "://" not in url:
-        return _open_folder(Path(url), fsync=fsync)
-    parts = _checked_url(url)
-    if parts.scheme == "file":
-        if parts.netloc not in ("", "localhost"):
-            raise ConfigError(f"lake URL {url!r}: file URLs name no host; write file:///absolute/path")
-        return _open_folder(Path(unquote(parts.path)), fsync=fsync)
-    # A folder lake never loads the client library of S3.
-    from condvest.storage.objects import memory_store, s3_store
-
-    if parts.scheme == "memory":
-        return memory_store(parts.netloc + parts.path, concurrency=concurrency)
-    return s3_store(
-        parts.netloc,
-        parts.path.strip("/"),
-        region=region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or DEFAULT_REGION,
-        endpoint_url=endpoint_url
-        or os.environ.get("AWS_ENDPOINT_URL_S3")
-        or os.environ.get("AWS_ENDPOINT_URL")
-        or None,
-        concurrency=concurrency,
-    )
-
-
-def _checked_url(url: str) -> SplitResult:
-    try:
-        parts = urlsplit(url)
-    except ValueError as error:
-        raise ConfigError(f"lake URL: {error}; give a path, file:///path or s3://bucket/prefix") from None
-    if "@" in parts.netloc or parts.query or parts.fragment:
-        raise ConfigError(
-            f"lake URL of scheme {parts.scheme!r} holds a user, password, query or fragment (not repeated here): "
-            "give credentials in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-        )
-    if parts.scheme not in ("file", "s3", "memory"):
-        raise ConfigError(
-            f"lake URL {url!r}: unknown scheme {parts.scheme!r}; give a path, file:///path or s3://bucket/prefix"
-        )
-    if parts.scheme != "file" and not parts.netloc:
-        raise ConfigError(f"lake URL {url!r}: nothing between '//' and '/'; write {parts.scheme}://name/prefix")
-    return parts
-
-
-def _open_folder(path: Path, *, fsync: bool) -> Store:
-    from condvest.storage.folder import FolderStore
-
-    try:
-        return FolderStore(path.expanduser(), fsync=fsync)
-    except RuntimeError:
-        raise ConfigError(f"lake path {str(path)!r}: no home folder is known; give an absolute path") from None
