@@ -6,7 +6,7 @@
         kit.consolidate()
         kit.assert_as_rebuilt()
 
-The market can be changed at any time. `kit.lake` is the store as the jobs see it: it can stop them before any write, or let
+The market can be changed at any time. `kit.lake` (`watched_lake`) is the store as the jobs see it: it can stop them before any write, or let
 another writer go first. What a person would look up afterwards are methods: `states`, `closes`, `listed`, `quarantine`.
 """
 
@@ -15,7 +15,7 @@ from __future__ import annotations
 import io
 import tempfile
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
@@ -23,7 +23,7 @@ from functools import cache
 from itertools import count
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -47,9 +47,8 @@ from condvest.state import State
 from condvest.storage import layout
 from condvest.storage.closures import read_closures
 from condvest.storage.opening import open_store
-from condvest.storage.store import ALWAYS, Counts, Meter, ObjectInfo, PutResult, Store, Stored, When
-
-T = TypeVar("T")
+from condvest.storage.store import Counts
+from integration.watched_lake import Killed, Lake
 
 QUICK = RetryPolicy(attempts=2, wait_initial_seconds=0.001, wait_max_seconds=0.01, empty_attempts=2)
 #: Sessions from Monday 2025-11-03 on: Thanksgiving (27 November) is none, the day after closes early.
@@ -80,118 +79,6 @@ def _empty_state() -> bytes:
         path = Path(folder, "state.sqlite")
         State.open(f"sqlite:///{path}", migrate=True).close()
         return path.read_bytes()
-
-
-class Killed(BaseException):
-    """The process is gone: nothing after this line happened. No job catches it."""
-
-
-def pass_by(key: str) -> None:
-    """Do nothing about a read or a write."""
-
-
-class Lake:
-    """A `Store` that tells of every write and delete before it happens, so that a test can stop or race it.
-
-    Objects go one by one, so that a stop leaves any part of them written. `touched` has the keys in order.
-    """
-
-    def __init__(self, store: Store) -> None:
-        """Stand before a store; everything passes at first."""
-        self.store = store
-        self.touched: list[str] = []
-        self.before_write: Callable[[str], object] = pass_by
-        self.on_read: Callable[[str], object] = pass_by
-
-    def kill_at(self, number: int | None) -> None:
-        """Stop the process just before its write number `number` from now on (0 is the next one); None: never."""
-        left = iter(range(number or 0))
-
-        def stop(key: str) -> None:
-            if number is not None and next(left, None) is None:
-                raise Killed(key)
-
-        self.before_write = stop
-
-    def first(self, key: str, other: Callable[[], object]) -> None:
-        """Let another writer go once, just before the next write of `key`."""
-
-        def race(written: str) -> None:
-            if written == key:
-                self.before_write = pass_by
-                other()
-
-        self.before_write = race
-
-    def refuse(self, key: str, error: Exception) -> None:
-        """Answer each read of `key` with an error; `on_read = pass_by` ends it."""
-
-        def fail(read: str) -> None:
-            if read == key:
-                raise error
-
-        self.on_read = fail
-
-    @property
-    def url(self) -> str:
-        """Where the store is."""
-        return self.store.url
-
-    @property
-    def meter(self) -> Meter:
-        """What the store did so far."""
-        return self.store.meter
-
-    def get(self, key: str) -> Stored:
-        """Return one object."""
-        self.on_read(key)
-        return self.store.get(key)
-
-    def map(self, keys: Iterable[str], decode: Callable[[str, Stored | None], T]) -> Iterator[T]:
-        """Read and decode objects."""
-
-        def checked(key: str, stored: Stored | None) -> T:
-            self.on_read(key)
-            return decode(key, stored)
-
-        return self.store.map(keys, checked)
-
-    def put(self, key: str, data: bytes, *, when: When = ALWAYS) -> str:
-        """Write one object."""
-        self._tell(key)
-        return self.store.put(key, data, when=when)
-
-    def put_many(self, items: Iterable[tuple[str, bytes]]) -> int:
-        """Write objects, one by one."""
-        written = 0
-        for key, data in items:
-            self._tell(key)
-            written += self.store.put_many([(key, data)])
-        return written
-
-    def put_many_if(self, items: Iterable[tuple[str, bytes, When]]) -> list[PutResult]:
-        """Write objects whose condition holds, one by one."""
-        results: list[PutResult] = []
-        for key, data, when in items:
-            self._tell(key)
-            results += self.store.put_many_if([(key, data, when)])
-        return results
-
-    def delete_many(self, keys: Iterable[str]) -> int:
-        """Delete objects, one by one."""
-        deleted = 0
-        for key in keys:
-            self._tell(key)
-            deleted += self.store.delete_many([key])
-        return deleted
-
-    def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        """List what lies there."""
-        return self.store.list(prefix)
-
-    def _tell(self, key: str) -> None:
-        self.before_write(key)
-        self.touched.append(key)
 
 
 class Kit:

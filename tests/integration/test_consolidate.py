@@ -17,7 +17,8 @@ from condvest.storage import layout
 from condvest.storage.manifest import read_manifest
 from condvest.storage.opening import open_store
 from condvest.storage.parquet import encode_history, encode_row
-from integration.jobs_kit import DAYS, SYMBOLS, Kit, bar, market_of, pass_by, survive_every_kill
+from integration.jobs_kit import DAYS, SYMBOLS, Kit, bar, market_of, survive_every_kill
+from integration.watched_lake import pass_by
 from servers.faulty_proxy import Answer, running_proxy
 from servers.seaweed import S3Server
 
@@ -34,8 +35,8 @@ def small(tmp_path: Path) -> Iterator[Kit]:
 
 
 def filled(kit: Kit) -> Kit:
-    """Fetch three sessions and consolidate two."""
-    kit.evening(NEXT).fetch(DAY, NEXT)
+    """Fetch three sessions of each symbol and consolidate two."""
+    kit.evening(NEXT).fetch_symbols(*sorted(kit.market.bars[DAY]), first=DAY, last=NEXT)
     kit.consolidate()
     kit.evening(THIRD).fetch(THIRD)
     kit.lake.touched = []
@@ -86,8 +87,8 @@ def test_a_second_run_reads_no_bars(small: Kit) -> None:
     assert [key for key in read if key.startswith(layout.BRONZE)] == []
 
 
-def test_a_late_older_session_is_merged_like_any_other(small: Kit) -> None:
-    """D05: what there is to do follows from what lies there, not from the last date consolidated."""
+def test_D05_a_late_older_session_is_merged_like_any_other(small: Kit) -> None:
+    """What there is to do follows from what lies there, not from the last date consolidated."""
     small.evening(DAYS[8]).fetch(DAYS[8])
     small.consolidate()
     small.fetch(DAYS[6])
@@ -97,8 +98,8 @@ def test_a_late_older_session_is_merged_like_any_other(small: Kit) -> None:
     small.assert_as_rebuilt()
 
 
-def test_a_restated_bar_replaces_its_own_and_counts_once(small: Kit) -> None:
-    """D13: two values of one session are one row, the later one."""
+def test_D13_a_restated_bar_replaces_its_own_and_counts_once(small: Kit) -> None:
+    """Two values of one session are one row, the later one."""
     small.consolidate()
     small.market.set_bar("AAPL", THIRD, bar(333.0))
     small.next_morning(THIRD).fetch()
@@ -138,8 +139,8 @@ def test_the_manifest_says_what_each_file_holds(small: Kit) -> None:
 
 
 @pytest.mark.parametrize("body", [None, b"", b"not parquet", b"PAR1garbagePAR1"])
-def test_a_manifest_that_is_lost_or_corrupt_is_built_again(small: Kit, body: bytes | None) -> None:
-    """Rule 7, D01, D02: old history stays, the manifest comes back as it was."""
+def test_D02_a_manifest_that_is_lost_or_corrupt_is_built_again(small: Kit, body: bytes | None) -> None:
+    """Old history stays, the manifest comes back as it was."""
     small.consolidate()
     files, manifest = small.files(layout.BRONZE), read_manifest(small.store)
     if body is None:
@@ -163,8 +164,8 @@ def test_a_manifest_of_another_version_decides_nothing(small: Kit) -> None:
     small.assert_as_rebuilt()
 
 
-def test_history_outlives_its_daily_files_and_the_manifest(small: Kit) -> None:
-    """D01: with `date=` files vacuumed and no manifest, a new session joins old history and does not replace it."""
+def test_D01_history_outlives_its_daily_files_and_the_manifest(small: Kit) -> None:
+    """With `date=` files vacuumed and no manifest, a new session joins old history and does not replace it."""
     small.evening(THIRD).after(days=40)
     small.consolidate()
     assert small.daily_keys() == []
@@ -264,8 +265,8 @@ def test_force_full_changes_nothing_in_a_sound_lake(small: Kit) -> None:
 
 
 @pytest.mark.parametrize("error", [TransientError("503"), ConfigError("403")])
-def test_a_file_that_cannot_be_asked_for_is_not_absent(small: Kit, error: Exception) -> None:
-    """D03: only a certain "not there" counts as absent; any other failure ends the run and changes nothing."""
+def test_D03_a_file_that_cannot_be_asked_for_is_not_absent(small: Kit, error: Exception) -> None:
+    """Only a certain "not there" counts as absent; any other failure ends the run and changes nothing."""
     before = small.files(layout.BRONZE)
     small.lake.refuse(AAPL, error)
     with pytest.raises(type(error)):
@@ -277,16 +278,13 @@ def test_a_file_that_cannot_be_asked_for_is_not_absent(small: Kit, error: Except
 
 
 @pytest.mark.s3
-@pytest.mark.parametrize(("status", "error"), [(403, ConfigError), (503, TransientError)])
-def test_a_server_that_refuses_a_read_is_not_taken_for_an_empty_lake(
+def test_D03_a_server_that_refuses_a_read_is_not_taken_for_an_empty_lake(
     s3_server: S3Server,
     s3_url: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    status: int,
-    error: type[Exception],
 ) -> None:
-    """D03 on the wire: a real S3 server behind a proxy that answers reads with 403 or 503."""
+    """On the wire: a real S3 server behind a proxy that answers the read with 403."""
     with Kit(tmp_path, market=market_of(DAYS[:3], FEW[:1]), lake_url=s3_url) as kit:
         filled(kit)
         before = kit.files(layout.BRONZE)
@@ -295,8 +293,8 @@ def test_a_server_that_refuses_a_read_is_not_taken_for_an_empty_lake(
             kit.lake.store = open_store(s3_url)
             # The listing and the manifest pass; the file itself is refused.
             proxy.faults["GET"] = [None, None]
-            proxy.always["GET"] = Answer(status)
-            with pytest.raises(error):
+            proxy.always["GET"] = Answer(403)
+            with pytest.raises(ConfigError, match="403"):
                 kit.consolidate()
             assert "PUT" not in proxy.seen
         kit.lake.store = kit.store
@@ -314,7 +312,7 @@ def other_merge(kit: Kit) -> None:
     kit.consolidate(skip_cleanup=True)
 
 
-def test_another_writer_between_read_and_write_loses_nothing(small: Kit) -> None:
+def test_D25_another_writer_between_read_and_write_loses_nothing(small: Kit) -> None:
     """Rule 6: the loser reads again; both writers' sessions are there."""
     small.lake.first(AAPL, lambda: other_merge(small))
     report = small.consolidate()
@@ -406,8 +404,8 @@ def test_skip_cleanup_keeps_every_file(small: Kit) -> None:
 
 
 @pytest.mark.parametrize("retention_days", [-1, 0, 6])
-def test_a_retention_that_is_too_short_is_refused(small: Kit, retention_days: int) -> None:
-    """D04: below 7 days nothing is done at all, merge included."""
+def test_D04_a_retention_that_is_too_short_is_refused(small: Kit, retention_days: int) -> None:
+    """Below 7 days nothing is done at all, merge included."""
     with pytest.raises(ConfigError, match=f"retention {retention_days} days"):
         small.consolidate(retention_days=retention_days)
     assert small.lake.touched == []
@@ -429,20 +427,20 @@ def test_a_consolidation_that_is_killed_anywhere_is_completed_by_the_next(tmp_pa
 
     @contextmanager
     def make() -> Iterator[Kit]:
-        with Kit(tmp_path / str(next(numbers)), market=market_of(DAYS[:21], FEW[:2])) as kit:
+        with Kit(tmp_path / str(next(numbers)), market=market_of(DAYS[:21], FEW[:1])) as kit:
             filled(kit).evening(DAYS[20]).fetch(DAYS[20])
             yield kit
 
     def check(kit: Kit) -> None:
-        expected = {day: 110.0 + DAYS.index(day) for day in (DAY, NEXT, THIRD, DAYS[20])}
-        assert kit.closes("BCPC") == expected
+        expected = {day: 100.0 + DAYS.index(day) for day in (DAY, NEXT, THIRD, DAYS[20])}
+        assert kit.closes("AAPL") == expected
         report = kit.consolidate(retention_days=7)
-        assert (report.left, kit.closes_of_data("BCPC")) == ([], expected)
-        assert len(kit.daily_keys()) == 2
+        assert (report.left, kit.closes_of_data("AAPL")) == ([], expected)
+        assert len(kit.daily_keys()) == 1
         kit.assert_as_rebuilt()
 
-    # Two data files, two caches, the cleanup manifest, six deletes.
-    assert survive_every_kill(make, lambda kit: kit.consolidate(retention_days=7), check) == 11
+    # The data file, two caches, the cleanup manifest, three deletes.
+    assert survive_every_kill(make, lambda kit: kit.consolidate(retention_days=7), check) == 7
 
 
 def test_on_every_kind_of_lake(lake_url: str, tmp_path: Path) -> None:

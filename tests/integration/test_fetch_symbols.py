@@ -14,7 +14,8 @@ import pytest
 
 from condvest.errors import TransientError
 from condvest.storage import layout
-from integration.jobs_kit import DAYS, SYMBOLS, Killed, Kit, bar, market_of, survive_every_kill
+from integration.jobs_kit import DAYS, SYMBOLS, Kit, bar, market_of, survive_every_kill
+from integration.watched_lake import Killed
 
 DAY, NEXT, THIRD = DAYS[:3]
 RANGE = "/v2/aggs/ticker"
@@ -67,7 +68,7 @@ def test_a_symbol_without_bars_is_no_error(kit: Kit) -> None:
     assert kit.listed(layout.symbol_prefix("NOSUCH")) == []
 
 
-def test_bars_that_the_whole_session_brought_already_are_not_written_again(kit: Kit) -> None:
+def test_D12_bars_that_the_whole_session_brought_already_are_not_written_again(kit: Kit) -> None:
     """The same value from another endpoint is no restatement: its `ingested_at` stays."""
     kit.evening(DAY).fetch(DAY)
     before = kit.files(layout.BRONZE)

@@ -18,7 +18,8 @@ from condvest.jobs.rebuild import rebuild_ledger
 from condvest.jobs.verify import verify
 from condvest.state import State
 from condvest.storage import layout
-from integration.jobs_kit import DAYS, SYMBOLS, Killed, Kit, bar, market_of
+from integration.jobs_kit import DAYS, SYMBOLS, Kit, bar, market_of
+from integration.watched_lake import Killed
 
 RESTATED, WITHDRAWN, REJECTED, LAST = DAYS[22], DAYS[23], DAYS[24], DAYS[25]
 CALENDAR = Calendar.shipped()

@@ -14,7 +14,8 @@ import pytest
 from condvest.domain.calendar import INTERVALS
 from condvest.errors import CommitConflict, DataError
 from condvest.storage import layout
-from integration.jobs_kit import DAYS, SYMBOLS, Kit, bar, market_of, pass_by, survive_every_kill
+from integration.jobs_kit import DAYS, SYMBOLS, Kit, bar, market_of, survive_every_kill
+from integration.watched_lake import pass_by
 
 FEW = SYMBOLS[:3]
 #: Groups of three sessions, by the calendar: the lake begins inside one.
@@ -62,8 +63,8 @@ def november(day: int) -> date:
 # --- what is built ----------------------------------------------------------------------------------------------
 
 
-def test_groups_are_those_of_the_calendar(built: Kit) -> None:
-    """D07, D08: a group's bounds are scheduled sessions, wherever a symbol begins; a bar says if it is complete."""
+def test_D08_groups_are_those_of_the_calendar(built: Kit) -> None:
+    """A group's bounds are scheduled sessions, wherever a symbol begins; a bar says if it is complete."""
     assert periods(built, 3, "AAPL") == [
         (date(2025, 10, 31), november(4), 99.0, 101.0, 2, True),
         (november(5), november(7), 101.0, 104.0, 3, True),
@@ -126,9 +127,10 @@ def test_an_empty_lake_is_nothing_new(kit: Kit) -> None:
 # --- what changes -----------------------------------------------------------------------------------------------
 
 
-def test_every_new_session_is_as_rebuilt(built: Kit) -> None:
-    """Day by day over a month's end and a holiday: each evening equals a full run (D06, D07)."""
-    for session in DAYS[11:24]:
+def test_D07_every_new_session_is_as_rebuilt(built: Kit) -> None:
+    """Day by day over a month's end and a holiday: each evening equals a full run."""
+    built.evening(DAYS[15]).fetch_symbols(*FEW, first=DAYS[11], last=DAYS[15])
+    for session in DAYS[16:24]:
         one_more(built, session)
         assert built.resample(3, 5).intervals == {3: "updated", 5: "updated"}
         built.assert_as_rebuilt()
@@ -163,8 +165,8 @@ def test_history_is_read_only_where_recent_bars_do_not_reach_back(tmp_path: Path
         kit.assert_as_rebuilt()
 
 
-def test_a_restated_old_session_changes_its_own_groups(built: Kit) -> None:
-    """The month file keeps its other bars (D06); later groups are as they were."""
+def test_D06_a_month_file_keeps_its_other_bars(built: Kit) -> None:
+    """The month file keeps its other bars; later groups are as they were."""
     before = periods(built, 3, "BCPC")
     built.market.set_bar("BCPC", DAYS[1], bar(500.0))
     built.fetch(DAYS[1])
@@ -178,8 +180,8 @@ def test_a_restated_old_session_changes_its_own_groups(built: Kit) -> None:
     built.assert_as_rebuilt()
 
 
-def test_a_late_old_session_joins_its_group(built: Kit) -> None:
-    """D05, D08: a hole is filled in place and moves no later bar."""
+def test_D08_a_late_old_session_joins_its_group(built: Kit) -> None:
+    """A hole is filled in place and moves no later bar."""
     late = built.market.bars[DAYS[4]].pop("AAPL")
     built.market.bars[DAYS[4]]["LATE"] = late
     built.fetch(DAYS[4])  # AAPL's bar of that day stays: what was given once is not taken back
@@ -232,15 +234,17 @@ def test_a_symbol_that_is_gone_leaves_silver(built: Kit) -> None:
     assert len(periods(built, 3, "AAPL")) == 4
 
 
-def test_many_consolidations_between_two_resamples(built: Kit) -> None:
+def test_many_consolidations_between_two_resamples(tmp_path: Path) -> None:
     """However far behind silver is, it catches up to what a full run gives."""
-    for session in DAYS[11:25]:
-        one_more(built, session)
-    built.market.set_bar("AAPL", DAYS[0], bar(700.0))
-    built.fetch(DAYS[0])
-    built.consolidate()
-    built.resample(3, 5)
-    built.assert_as_rebuilt()
+    with Kit(tmp_path, market=market_of(DAYS[:30], FEW[:1])) as kit:
+        filled(kit)
+        for session in DAYS[11:25]:
+            one_more(kit, session)
+        kit.market.set_bar("AAPL", DAYS[0], bar(700.0))
+        kit.fetch(DAYS[0])
+        kit.consolidate()
+        kit.resample(3, 5)
+        kit.assert_as_rebuilt()
 
 
 def test_an_interval_can_be_built_later_and_alone(built: Kit) -> None:

@@ -28,7 +28,8 @@ from condvest.storage import layout, manifest, recent
 from condvest.storage.actions import update_splits
 from condvest.storage.manifest import read_manifest, update_manifest
 from condvest.storage.parquet import encode_history, encode_recent
-from integration.jobs_kit import DAYS, SYMBOLS, Killed, Kit, bar, market_of
+from integration.jobs_kit import DAYS, SYMBOLS, Kit, bar, market_of
+from integration.watched_lake import Killed
 
 SPLIT_DAY, RESTATED, REJECTED, LAST = DAYS[10], DAYS[22], DAYS[23], DAYS[24]
 CALENDAR = Calendar.shipped()

@@ -60,7 +60,7 @@ def lakes(draw: st.DrawFn) -> dict[str, Bars]:
 def splits(draw: st.DrawFn, history: Bars) -> list[PlainSplit]:
     """Draw splits around a symbol's bars, ascending, some on days without a session, some twice on one day."""
     days = sorted(history)
-    day = st.integers(days[0].toordinal() - 3, min(days[-1].toordinal() + 9, CALENDAR.last.toordinal()))
+    day = st.integers(days[0].toordinal() - 3, min(days[-1].toordinal() + 9, SESSIONS[-1].toordinal()))
     ratio = st.sampled_from([(1.0, 2.0), (2.0, 1.0), (1.0, 4.0), (2.0, 4.0), (3.0, 2.0), (10.0, 11.0), (1.0, 7.0)])
     found = draw(st.lists(st.tuples(day.map(date.fromordinal), ratio), max_size=5))
     return sorted(PlainSplit(when, *how) for when, how in found)

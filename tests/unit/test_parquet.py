@@ -127,8 +127,8 @@ def test_a_missing_column_is_named() -> None:
         conform(bars(1).drop_columns("vwap"), DAILY_SCHEMA, KEY)
 
 
-def test_a_column_of_another_type_is_named() -> None:
-    """D14: prices as decimals, or counts as floats, are not taken silently."""
+def test_D14_a_column_of_another_type_is_named() -> None:
+    """Prices as decimals, or counts as floats, are not taken silently."""
     table = bars(1)
     decimal = table.set_column(2, "open", table["open"].cast(pa.decimal128(10, 2)))
     with pytest.raises(DataError, match=rf"^{KEY}: column open is decimal128\(10, 2\), a file of the lake has double"):

@@ -63,7 +63,12 @@ def chart_page(chart: Chart) -> str:
         div_id="chart",
         default_height="100%",
         post_script=_read("chart.js"),
-        config={"displaylogo": False, "responsive": True, "scrollZoom": True},
+        config={
+            "displaylogo": False,
+            "responsive": True,
+            "scrollZoom": True,
+            "modeBarButtonsToRemove": ["select2d", "lasso2d"],
+        },
     )
     first, last = chart.stored["date"][0].as_py(), chart.stored["end_date"][-1].as_py()
     splits = ", ".join(f"{_ratio(split)} on {split.execution_date}" for split in chart.splits)

@@ -30,13 +30,15 @@ class LandedMerge:
 
     `sessions`: those that were read. `unread`: sessions that were passed over, since an answer
     could not be read, and why. `unmerged`: which
-    `data.parquet` could not be written, and why; empty when every row that was read is in a committed one.
+    `data.parquet` could not be written, and why; empty when every row that was read is in a committed one. `rows`:
+    bars that are new or changed.
     """
 
     sessions: dict[date, SessionCount] = field(default_factory=dict)
     last_sessions: dict[str, date] = field(default_factory=dict)
     unread: dict[date, str] = field(default_factory=dict)
     unmerged: list[str] = field(default_factory=list)
+    rows: int = 0
 
 
 def merge_landed(
@@ -60,7 +62,7 @@ def merge_landed(
         )
         symbols = transposition.symbols
         parts = _noting_last(transposition.histories(), result, len(symbols), progress)
-        result.unmerged = merge_parts(store, parts, symbols)
+        result.unmerged, result.rows = merge_parts(store, parts, symbols)
     return result
 
 

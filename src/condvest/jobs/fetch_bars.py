@@ -84,19 +84,9 @@ def fetch_bars(
     state.expect(sessions, now=now)
     ledger = {row.session_date: row for row in state.sessions()}
     index = read_index(store, sessions)
+    usual = UsualRows(list(ledger.values()))
     fetch = _Fetch(
-        store,
-        state,
-        source,
-        calendar,
-        now,
-        universe,
-        accept_short,
-        index,
-        dict(ledger),
-        ledger,
-        UsualRows(list(ledger.values())),
-        report,
+        store, state, source, calendar, now, universe, accept_short, index, dict(ledger), ledger, usual, report
     )
     resumable = [session for session in sessions if _is_landed(fetch, session)]
     ask = [session for session in sessions if session not in set(resumable)]
@@ -128,14 +118,17 @@ def _is_landed(fetch: _Fetch, session: date) -> bool:
 
 def _backfill(fetch: _Fetch, sessions: Sequence[date], ask: Sequence[date], progress: Progress) -> None:
     """Land what is asked for, then merge all that landed straight into `data.parquet`, then record it in one transaction."""
-    waiting: list[tuple[str, bytes]] = []
+    waiting, landed = list[tuple[str, bytes]](), list[date]()
     for done, outcome in enumerate(fetch.source.fetch_sessions(ask), 1):
         answer = _accepted(fetch, outcome)
         if answer is not None:
             waiting += _landing(fetch, answer)[1]
+            landed.append(answer.session)
         if len(waiting) >= _LANDED_AT_A_TIME or done == len(ask):
+            if waiting:
+                _reopen(fetch, landed)
             fetch.store.put_many(waiting)
-            waiting = []
+            waiting, landed = [], []
         progress("land sessions", done, len(ask))
     merged = merge_landed(
         fetch.store, sessions, fetch.index, calendar=fetch.calendar, universe=fetch.universe, progress=progress
@@ -143,6 +136,7 @@ def _backfill(fetch: _Fetch, sessions: Sequence[date], ask: Sequence[date], prog
     for session, why in merged.unread.items():
         _refuse(fetch, SessionRefusal(session, "pending", why))
     fetch.report.unmerged += merged.unmerged
+    fetch.report.rows += merged.rows
     if merged.unmerged:
         return
     # A session of which only some symbols' ranges landed is not done.
@@ -167,6 +161,8 @@ def _daily(fetch: _Fetch, outcome: SessionAnswer | SessionRefusal) -> None:
     row = fetch.ledger[session]
     is_whole = row.state in _DONE and last is not None and row.answer_digest == last.digest
     at, objects = _landing(fetch, answer)
+    if objects:
+        _reopen(fetch, [session])
     fetch.store.put_many(objects)
     changed, restated = changed_rows(before, bars, at)
     fetch.report.restated += restated
@@ -181,6 +177,14 @@ def _daily(fetch: _Fetch, outcome: SessionAnswer | SessionRefusal) -> None:
         # A run that was killed between landing and bronze left values that the ledger does not know: bronze may lack them.
         changed = overlay(before.filter(pc.greater(before["ingested_at"], row.fetched_at)), changed)
     _complete(fetch, session, changed if is_whole else after, rows=after.num_rows, restated=told)
+
+
+def _reopen(fetch: _Fetch, sessions: Sequence[date]) -> None:
+    """Record done sessions as pending while a later answer lands: who is killed before bronze leaves them to the next fetch."""
+    done = [fetch.ledger[session] for session in sessions if fetch.ledger[session].state in _DONE]
+    rows = [replace(row, state="pending", reason="a later answer landed; the next fetch completes it") for row in done]
+    if rows:
+        fetch.state.record(rows, watermarks={}, reason="fetch", now=fetch.now)
 
 
 def _accepted(fetch: _Fetch, outcome: SessionAnswer | SessionRefusal) -> SessionAnswer | None:

@@ -52,22 +52,26 @@ def merge_bars(store: Store, bars: pa.Table) -> list[str]:
     for symbol, count in zip(counts.field("values").to_pylist(), counts.field("counts").to_pylist(), strict=True):
         parts.append((symbol, bars.slice(offset, count)))
         offset += count
-    return merge_parts(store, parts, [symbol for symbol, _ in parts])
+    return merge_parts(store, parts, [symbol for symbol, _ in parts])[0]
 
 
-def merge_parts(store: Store, parts: Iterable[tuple[str, pa.Table]], symbols: Collection[str]) -> list[str]:
-    """Merge each symbol's bars into its `data.parquet` and bring the manifest up to it; return what could not be merged."""
+def merge_parts(store: Store, parts: Iterable[tuple[str, pa.Table]], symbols: Collection[str]) -> tuple[list[str], int]:
+    """Merge each symbol's bars into its `data.parquet` and bring the manifest up to it.
+
+    Returns what could not be merged, and how many bars are new or changed.
+    """
     listed = {files.symbol: files for files in list_bronze(store, symbols)}
     tasks = (MergeTask(listed.get(symbol, SymbolFiles(symbol, None, ())), (), bars) for symbol, bars in parts)
-    recent, entries, left = RecentWriter(store), list[Entry](), list[str]()
+    recent, entries, left, rows = RecentWriter(store), list[Entry](), list[str](), 0
     for merged in merge_symbols(store, tasks, read_manifest(store)):
         left += merged.errors
+        rows += merged.added + merged.changed
         if merged.entry is not None and merged.bars is not None:
             entries.append(merged.entry)
             recent.add(merged.bars, merged.entry.data_etag)
     recent.write()
     update_manifest(store, entries)
-    return left
+    return left, rows
 
 
 def quarantine(session: date, parsed: ParsedBars, rejects: Sequence[Reject], at: datetime) -> tuple[str, bytes]:
