@@ -15,6 +15,9 @@ from condvest.storage.store import Store
 from servers.postgres import PostgresServer, running_postgres_server
 from servers.seaweed import BUCKET, S3Server, running_s3_server
 
+# Before any module is collected that uses it, so that its asserts explain themselves.
+pytest.register_assert_rewrite("integration.jobs_kit")
+
 _S3 = pytest.param("s3", marks=pytest.mark.s3)
 
 

@@ -7,9 +7,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.register_assert_rewrite("integration.jobs_kit")
-
-from integration.jobs_kit import Kit  # noqa: E402 - its asserts are to be rewritten first
+from integration.jobs_kit import Kit
 
 
 @pytest.fixture
