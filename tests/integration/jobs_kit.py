@@ -6,8 +6,9 @@
         kit.consolidate()
         kit.assert_as_rebuilt()
 
-The market can be changed at any time. `kit.lake` (`watched_lake`) is the store as the jobs see it: it can stop them before any write, or let
-another writer go first. What a person would look up afterwards are methods: `states`, `closes`, `listed`, `quarantine`.
+The market can be changed at any time. `kit.lake` (`watched_lake`) is the store as the jobs see it: it can stop them before
+any write, or let another writer go first. What a person would look up afterwards are methods: `states`, `closes`, `listed`,
+`quarantine`.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ def read(connection: Connection, first: date | None = None, last: date | None = 
         query = query.where(_L.session_date >= first)
     if last is not None:
         query = query.where(_L.session_date <= last)
-    return [LedgerRow(**row._mapping) for row in connection.execute(query)]
+    return [LedgerRow(**dict(zip(_FIELDS, row, strict=True))) for row in connection.execute(query)]
 
 
 def is_empty(connection: Connection) -> bool:
