@@ -244,6 +244,18 @@ def test_force_full_sets_a_corrupt_file_aside_and_rebuilds_from_landing(small: K
     small.assert_as_rebuilt()
 
 
+def test_D01_a_file_that_is_gone_is_not_begun_anew_from_recent_days(small: Kit) -> None:
+    """What is left of a symbol's bars is never taken for all of them: it is named, until it is rebuilt."""
+    key = layout.data_key("BCPC")
+    small.lake.delete_many([key])
+    report = small.consolidate()
+    assert len(report.left) == 1
+    assert report.left[0].startswith(f"{key}: is gone, though it held 2 bars up to {NEXT}")
+    assert key not in small.listed(layout.BRONZE)
+    assert small.consolidate(force_full=True).left == []
+    assert [row["date"] for row in small.consolidated("BCPC")] == [DAY, NEXT, THIRD]
+
+
 def test_force_full_brings_back_a_file_that_is_gone(small: Kit) -> None:
     """Landing is the truth: a lost `data.parquet` whose `date=` files are gone too comes back whole."""
     small.after(days=40).consolidate()

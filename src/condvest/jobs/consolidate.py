@@ -31,11 +31,12 @@ class ConsolidateReport:
     files_removed: int = 0
     left: list[str] = field(default_factory=list)
     last_session: date | None = None
+    caches_written: bool = False
 
     @property
     def nothing_new(self) -> bool:
         """Whether nothing was written and nothing removed."""
-        return not (self.symbols_changed or self.files_removed)
+        return not (self.symbols_changed or self.files_removed or self.caches_written)
 
 
 def consolidate(
@@ -79,8 +80,7 @@ def consolidate(
                 if cleanup_after is not None:
                     removals += _proven(merged, now, cleanup_after)
             progress("consolidate", done, max(done, len(tasks)))
-    recent.write()
-    update_manifest(store, entries)
+    report.caches_written = any([recent.write(), update_manifest(store, entries)])
     report.files_removed = remove(store, removals, now=now, retention_days=retention_days, forced=False)
     return report
 

@@ -77,7 +77,8 @@ def merge_symbols(store: Store, tasks: Iterable[MergeTask], manifest: Mapping[st
     """
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="condvest-merge") as pool:
         for block in blocks(tasks):
-            todo = block
+            lost, todo = _guarded(block, manifest)
+            yield from lost
             for _ in range(_ROUNDS):
                 done, todo = _round(store, todo, manifest, pool)
                 yield from done
@@ -88,6 +89,28 @@ def merge_symbols(store: Store, tasks: Iterable[MergeTask], manifest: Mapping[st
             else:
                 symbols = ",".join(task.files.symbol for task in todo[:5])
                 raise CommitConflict(f"{symbols}: {_ROUNDS} other writers were first; run again when fewer jobs run")
+
+
+def _guarded(tasks: Sequence[MergeTask], manifest: Mapping[str, Entry]) -> tuple[list[Merged], list[MergeTask]]:
+    """Set apart the symbols whose `data.parquet` is gone: what is left would be taken for their whole history."""
+    lost, sound = [], []
+    for task in tasks:
+        entry = manifest.get(task.files.symbol)
+        if task.files.data_etag is None and entry is not None and not task.rebuild:
+            lost.append(_lost(task, entry))
+        else:
+            sound.append(task)
+    return lost, sound
+
+
+def _lost(task: MergeTask, entry: Entry) -> Merged:
+    why = (
+        f"{layout.data_key(task.files.symbol)}: is gone, though it held {entry.row_count} bars up to"
+        f" {entry.last_consolidated_date}; restore it from a copy or a version of the object, or run"
+        " `condvest consolidate --force-full`, which rebuilds it from landing"
+    )
+    warn("data_lost", symbol=task.files.symbol, error=why)
+    return Merged(task.files.symbol, None, None, (), False, 0, 0, (why,))
 
 
 def _again(store: Store, task: MergeTask) -> MergeTask:
