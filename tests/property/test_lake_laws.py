@@ -54,10 +54,10 @@ def over_http(world: World) -> Iterator[Source]:
 
 def test_laws_on_a_folder() -> None:
     """Whatever the order of fetches, late days, restatements, backfills, kills and losses, a folder lake keeps the laws."""
-    check(Place(lambda: "", in_process), examples=30, steps=20)
+    check(Place(lambda: "", in_process), examples=50, steps=20)
 
 
 @pytest.mark.s3
 def test_laws_on_s3(s3_url: str) -> None:
     """The same laws on an S3 server, with the provider behind HTTP."""
-    check(Place(lambda: f"{s3_url}/{uuid.uuid4().hex}", over_http), examples=6, steps=14)
+    check(Place(lambda: f"{s3_url}/{uuid.uuid4().hex}", over_http), examples=14, steps=14)

@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import cached_property
 from typing import Any, Final
 
 import pyarrow as pa
@@ -21,19 +22,25 @@ _ZEROS: Final = {kind: pa.scalar(0, pa.int32()).cast(kind) for kind in (pa.date3
 _NO_COLUMN: Final = (OverflowError, AttributeError, TypeError, UnicodeEncodeError)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ParsedBars:
     """What one answer holds.
 
     `bars`: the rows that keep the rules, `ANSWER_SCHEMA`, sorted by date and symbol. `rejects`: the others. `total`: the
-    count of rows in the answer. `digest`: 16 hex digits over the values of all rows, whatever their order and the
-    request's id, so two answers with the same values have the same digest.
+    count of rows in the answer.
     """
 
     bars: pa.Table
     rejects: tuple[Reject, ...]
     total: int
-    digest: str
+
+    @cached_property
+    def digest(self) -> str:
+        """16 hex digits over the values of all rows, whatever their order and the request's id.
+
+        Two answers with the same values have the same digest.
+        """
+        return _digest(self.bars, self.rejects)
 
 
 def read_rows(rows: list[Any], sessions: list[date]) -> ParsedBars:
@@ -53,7 +60,7 @@ def read_rows(rows: list[Any], sessions: list[date]) -> ParsedBars:
         row = rows[sound[index]]
         rejects.append(_reject(row, sessions[sound[index]], rule, _detail(rule)))
     rejects.sort(key=lambda reject: (reject.session, reject.symbol, reject.raw))
-    return ParsedBars(good, tuple(rejects), len(rows), _digest(good, rejects))
+    return ParsedBars(good, tuple(rejects), len(rows))
 
 
 def _set_apart(rows: list[Any], sessions: list[date]) -> dict[int, tuple[str, str]]:

@@ -1,1 +1,1 @@
-"""Where objects lie and how they are read and written: keys, stores, parquet files, the lake."""
+"""Where objects lie and how they are read and written: keys, stores, parquet files, landing, caches."""

@@ -1,4 +1,4 @@
-"""What the lake asks of a place that keeps objects, and how such a place is opened from its URL.
+"""What the lake asks of a place that keeps objects; `opening` knows which place a URL names.
 
 One protocol, three implementations (a folder, S3, memory), one suite of tests. Keys are relative paths with `/`
 between their parts; `layout.check_key` says which are allowed. Errors of the libraries underneath never leave a
