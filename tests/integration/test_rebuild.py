@@ -127,14 +127,16 @@ def test_what_a_killed_fetch_left_is_pending(kit: Kit, tmp_path: Path) -> None:
 
 
 def test_a_lost_bar_makes_its_session_pending(kit: Kit, tmp_path: Path) -> None:
-    """What the lake lost is not called final: the next fetch brings it back from landing."""
+    """What the lake lost is not called final: it is named, and a full consolidation brings it back from landing."""
     build(kit)
     kit.store.delete_many(kit.listed(layout.symbol_prefix("NA")))
     with without_state(kit, tmp_path) as lost:
         rebuild(lost)
         assert {day for day, state in lost.states().items() if state == "pending"} == set(DAYS[:26])
         assert lost.state.symbol_watermarks() == {}
-        lost.next_morning(LAST).fetch()
+        assert "is gone" in "".join(lost.next_morning(LAST).fetch().left)
+        lost.consolidate(force_full=True)
+        lost.fetch()
         assert set(lost.states().values()) == {"final"}
         assert len(lost.closes("NA")) == 26
         assert verify(lost.lake, lost.state, calendar=CALENDAR, now=lost.now).broken == []
