@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,14 +18,13 @@ from condvest.domain.ledger import LedgerRow, UsualRows, due
 from condvest.jobs.backfill import merge_landed
 from condvest.jobs.fetch_report import FetchReport
 from condvest.jobs.progress import Progress, silent
+from condvest.jobs.session_log import SessionLog
+from condvest.jobs.stopping import Stop, never
 from condvest.jobs.write_bars import count_not_in, quarantine, wanted_rejects, write_bars
 from condvest.log import event, warn
 from condvest.storage import layout
 from condvest.storage.landing import LandingIndex, fold, next_instant, only, pack, read_index, receipt
 from condvest.storage.store import Store
-
-if TYPE_CHECKING:
-    from condvest.state import State
 
 #: More sessions than this are a backfill: they land first, then go straight into `data.parquet`, without `date=` files.
 BULK_SESSIONS: Final = 20
@@ -41,12 +40,13 @@ class _Fetch:
     """What every step of one fetch needs."""
 
     store: Store
-    state: State
+    log: SessionLog
     source: SessionSource
     calendar: Calendar
     now: datetime
     universe: frozenset[str] | None
     accept_short: bool
+    stop: Stop
     index: LandingIndex
     before: Mapping[date, LedgerRow]
     ledger: dict[date, LedgerRow]
@@ -57,13 +57,14 @@ class _Fetch:
 def fetch_bars(
     store: Store,
     source: SessionSource,
-    state: State,
+    log: SessionLog,
     *,
     calendar: Calendar,
     now: datetime,
     sessions: Sequence[date] | None = None,
     universe: frozenset[str] | None = None,
     accept_short: bool = False,
+    stop: Stop = never,
     progress: Progress = silent,
 ) -> FetchReport:
     """Fetch sessions, or with None every one that the ledger has as due at `now`. Idempotent; may be killed anywhere.
@@ -71,22 +72,23 @@ def fetch_bars(
     An answer lands first, then its bars, then the ledger and the watermarks in one transaction. A session whose answer landed
     in a run that was killed is completed from landing without asking again. More than 20 sessions are a backfill. A
     session is final when its answer came from 11:00 New York time of the next day on. A session fails alone: it stays
-    pending with the reason. `universe` limits the bars that go to bronze, never what lands.
+    pending with the reason. `universe` limits the bars that go to bronze, never what lands. Asked to stop, it leaves the
+    sessions that it did not complete in `remaining`.
 
     Raises:
-        ConfigError: the key is refused; nothing more is asked. TransientError, DataError: the store or the state failed.
+        ConfigError: the key is refused; nothing more is asked. TransientError, DataError: the store or the log failed.
     """
     if sessions is None:
-        sessions = due(state.sessions(), calendar, now)
+        sessions = due(log.sessions(), calendar, now)
     report = FetchReport()
     if not sessions:
         return report
-    state.expect(sessions, now=now)
-    ledger = {row.session_date: row for row in state.sessions()}
+    log.expect(sessions, now=now)
+    ledger = {row.session_date: row for row in log.sessions()}
     index = read_index(store, sessions)
     usual = UsualRows(list(ledger.values()))
     fetch = _Fetch(
-        store, state, source, calendar, now, universe, accept_short, index, dict(ledger), ledger, usual, report
+        store, log, source, calendar, now, universe, accept_short, stop, index, dict(ledger), ledger, usual, report
     )
     resumable = [session for session in sessions if _is_landed(fetch, session)]
     ask = [session for session in sessions if session not in set(resumable)]
@@ -95,16 +97,33 @@ def fetch_bars(
     if len(sessions) > BULK_SESSIONS:
         _backfill(fetch, sessions, ask, progress)
     else:
-        for done, folded in enumerate(fold(store, resumable, index, universe), 1):
-            if folded.problems:
-                _refuse(fetch, SessionRefusal(folded.session, "pending", "; ".join(folded.problems)))
-            else:
-                _complete(fetch, folded.session, folded.bars, rows=folded.bars.num_rows, restated=folded.restated)
-            progress("complete landed sessions", done, len(resumable))
-        for done, outcome in enumerate(source.fetch_sessions(ask), 1):
-            _daily(fetch, outcome)
-            progress("fetch sessions", done, len(ask))
+        _resume(fetch, resumable, progress)
+        _ask(fetch, ask, progress)
     return report
+
+
+def _resume(fetch: _Fetch, sessions: Sequence[date], progress: Progress) -> None:
+    """Complete sessions from what landed."""
+    for done, folded in enumerate(fold(fetch.store, sessions, fetch.index, fetch.universe)):
+        if fetch.stop():
+            fetch.report.remaining += sessions[done:]
+            return
+        if folded.problems:
+            _refuse(fetch, SessionRefusal(folded.session, "pending", "; ".join(folded.problems)))
+        else:
+            _complete(fetch, folded.session, folded.bars, rows=folded.bars.num_rows, restated=folded.restated)
+        progress("complete landed sessions", done + 1, len(sessions))
+
+
+def _ask(fetch: _Fetch, sessions: Sequence[date], progress: Progress) -> None:
+    """Ask the provider for sessions, and complete each as its answer comes."""
+    outcomes = iter(fetch.source.fetch_sessions(sessions))
+    for done in range(len(sessions)):
+        if fetch.stop():
+            fetch.report.remaining += sessions[done:]
+            return
+        _daily(fetch, next(outcomes))
+        progress("fetch sessions", done + 1, len(sessions))
 
 
 def _is_landed(fetch: _Fetch, session: date) -> bool:
@@ -118,18 +137,11 @@ def _is_landed(fetch: _Fetch, session: date) -> bool:
 
 def _backfill(fetch: _Fetch, sessions: Sequence[date], ask: Sequence[date], progress: Progress) -> None:
     """Land what is asked for, then merge all that landed straight into `data.parquet`, then record it in one transaction."""
-    waiting, landed = list[tuple[str, bytes]](), list[date]()
-    for done, outcome in enumerate(fetch.source.fetch_sessions(ask), 1):
-        answer = _accepted(fetch, outcome)
-        if answer is not None:
-            waiting += _landing(fetch, answer)[1]
-            landed.append(answer.session)
-        if len(waiting) >= _LANDED_AT_A_TIME or done == len(ask):
-            if waiting:
-                _reopen(fetch, landed)
-            fetch.store.put_many(waiting)
-            waiting, landed = [], []
-        progress("land sessions", done, len(ask))
+    _land(fetch, ask, progress)
+    if fetch.stop():
+        refused = {*fetch.report.pending, *fetch.report.not_entitled}
+        fetch.report.remaining += [session for session in sessions if session not in refused]
+        return
     merged = merge_landed(
         fetch.store, sessions, fetch.index, calendar=fetch.calendar, universe=fetch.universe, progress=progress
     )
@@ -142,9 +154,27 @@ def _backfill(fetch: _Fetch, sessions: Sequence[date], ask: Sequence[date], prog
     # A session of which only some symbols' ranges landed is not done.
     whole = [(session, found) for session, found in merged.sessions.items() if fetch.index.last(session)]
     rows = [_row(fetch, session, found.rows, found.restated) for session, found in whole]
-    fetch.state.record(rows, watermarks=merged.last_sessions, reason="backfill", now=fetch.now)
+    fetch.log.record(rows, watermarks=merged.last_sessions, reason="backfill", now=fetch.now)
     for row in rows:
         _note(fetch, row)
+
+
+def _land(fetch: _Fetch, sessions: Sequence[date], progress: Progress) -> None:
+    """Ask the provider for sessions, and land the answers a few at a time."""
+    waiting, landed = list[tuple[str, bytes]](), list[date]()
+    for done, outcome in enumerate(fetch.source.fetch_sessions(sessions), 1):
+        answer = _accepted(fetch, outcome)
+        if answer is not None:
+            waiting += _landing(fetch, answer)[1]
+            landed.append(answer.session)
+        is_last = done == len(sessions) or fetch.stop()
+        if waiting and (is_last or len(waiting) >= _LANDED_AT_A_TIME):
+            _reopen(fetch, landed)
+            fetch.store.put_many(waiting)
+            waiting, landed = [], []
+        progress("land sessions", done, len(sessions))
+        if is_last:
+            return
 
 
 def _daily(fetch: _Fetch, outcome: SessionAnswer | SessionRefusal) -> None:
@@ -184,7 +214,7 @@ def _reopen(fetch: _Fetch, sessions: Sequence[date]) -> None:
     done = [fetch.ledger[session] for session in sessions if fetch.ledger[session].state in _DONE]
     rows = [replace(row, state="pending", reason="a later answer landed; the next fetch completes it") for row in done]
     if rows:
-        fetch.state.record(rows, watermarks={}, reason="fetch", now=fetch.now)
+        fetch.log.record(rows, watermarks={}, reason="fetch", now=fetch.now)
 
 
 def _accepted(fetch: _Fetch, outcome: SessionAnswer | SessionRefusal) -> SessionAnswer | None:
@@ -208,7 +238,7 @@ def _refuse(fetch: _Fetch, refusal: SessionRefusal) -> None:
         fetch.report.pending[session] = refusal.reason
     if fetch.ledger[session].state not in _DONE:
         fetch.ledger[session] = replace(fetch.ledger[session], state=refusal.state, reason=refusal.reason)
-        fetch.state.record([fetch.ledger[session]], watermarks={}, reason="fetch", now=fetch.now)
+        fetch.log.record([fetch.ledger[session]], watermarks={}, reason="fetch", now=fetch.now)
 
 
 def _short(fetch: _Fetch, answer: SessionAnswer) -> str | None:
@@ -265,7 +295,7 @@ def _complete(fetch: _Fetch, session: date, bars: pa.Table, *, rows: int, restat
         return
     row = _row(fetch, session, rows, restated)
     watermarks = dict.fromkeys(bars["symbol"].to_pylist(), session)
-    fetch.state.record([row], watermarks=watermarks, reason="fetch", now=fetch.now)
+    fetch.log.record([row], watermarks=watermarks, reason="fetch", now=fetch.now)
     _note(fetch, row)
     event("session_done", session=session, state=row.state, rows=row.rows, restated=row.restated or None)
 

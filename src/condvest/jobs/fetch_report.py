@@ -8,7 +8,10 @@ from datetime import date
 
 @dataclass(slots=True)
 class FetchReport:
-    """What a fetch did. Sessions by outcome; `left` names what the next run has to do, with the reason."""
+    """What a fetch did. Sessions by outcome; `left` names what the next run has to do, with the reason.
+
+    `remaining` and `remaining_symbols`: what it did not complete as it was asked to stop.
+    """
 
     asked: int = 0
     changed: int = 0
@@ -23,6 +26,8 @@ class FetchReport:
     not_entitled: list[date] = field(default_factory=list)
     pending: dict[date, str] = field(default_factory=dict)
     unmerged: list[str] = field(default_factory=list)
+    remaining: list[date] = field(default_factory=list)
+    remaining_symbols: list[str] = field(default_factory=list)
 
     @property
     def left(self) -> list[str]:

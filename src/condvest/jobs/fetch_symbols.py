@@ -5,27 +5,26 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from datetime import date, datetime
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from condvest.domain.answers import ParsedBars
-from condvest.domain.bars import DAILY_SCHEMA, Reject, changed_history, merge_history
+from condvest.domain.bars import DAILY_SCHEMA, Reject
 from condvest.domain.calendar import Calendar
-from condvest.jobs.bronze import SymbolFiles, list_bronze, read_file
 from condvest.jobs.fetch_bars import BULK_SESSIONS
 from condvest.jobs.fetch_report import FetchReport
+from condvest.jobs.held import not_held
 from condvest.jobs.progress import Progress, silent
+from condvest.jobs.session_log import SessionLog
+from condvest.jobs.stopping import Stop, never
 from condvest.jobs.write_bars import merge_bars, quarantine, write_bars
 from condvest.log import event
 from condvest.storage import layout
 from condvest.storage.landing import LandingIndex, fold, next_instant, pack, read_index
 from condvest.storage.parquet import concat
 from condvest.storage.store import Store
-
-if TYPE_CHECKING:
-    from condvest.state import State
 
 
 class RangeSource(Protocol):
@@ -38,20 +37,22 @@ class RangeSource(Protocol):
 def fetch_symbols(
     store: Store,
     source: RangeSource,
-    state: State,
+    log: SessionLog,
     *,
     calendar: Calendar,
     now: datetime,
     symbols: Sequence[str],
     first: date,
     last: date,
+    stop: Stop = never,
     progress: Progress = silent,
 ) -> FetchReport:
     """Fetch the bars of some symbols from `first` to `last` (both inclusive) and move their watermarks. Idempotent.
 
     Answers land first. More than 20 sessions go straight into `data.parquet`, fewer into `date=` files too. A row on a day
     without a session goes to quarantine. What is known already follows from landing: every landed answer of these sessions
-    is read once.
+    is read once. Asked to stop, it completes the symbols that it has asked for and leaves the others in
+    `remaining_symbols`.
     """
     sessions = calendar.sessions(first, last)
     report = FetchReport()
@@ -59,6 +60,10 @@ def fetch_symbols(
         return report
     index = read_index(store, sessions)
     for done, symbol in enumerate(symbols, 1):
+        if stop():
+            report.remaining_symbols = list(symbols[done - 1 :])
+            symbols = symbols[: done - 1]
+            break
         body, parsed = source.fetch_range(symbol, first, last)
         report.asked += 1
         store.put_many(_landing(index, symbol, body, parsed, calendar, now, report, (first, last)))
@@ -72,7 +77,7 @@ def fetch_symbols(
         report.rows = bars.num_rows
         report.unmerged = merge_bars(store, bars) if len(sessions) > BULK_SESSIONS else write_bars(store, bars, now=now)
     if not report.unmerged:
-        state.record([], watermarks=_latest(known), reason="fetch", now=now)
+        log.record([], watermarks=_latest(known), reason="fetch", now=now)
     return report
 
 
@@ -109,17 +114,9 @@ def _stray(row: dict[str, Any]) -> Reject:
 
 def _not_in_bronze(store: Store, bars: pa.Table, symbols: Sequence[str]) -> pa.Table:
     """Return the bars that bronze does not hold with these values."""
-    parts = []
-    listed = {files.symbol: files for files in list_bronze(store, symbols)}
-    for symbol in symbols:
-        rows = bars.filter(pc.equal(bars["symbol"], symbol)).combine_chunks()
-        files = listed.get(symbol, SymbolFiles(symbol, None, ()))
-        keys = [layout.data_key(symbol)] if files.data_etag is not None else []
-        keys += [file.key for file in files.daily]
-        found = [file.bars for file in store.map(keys, read_file) if file.bars is not None]
-        before = merge_history(found)
-        parts.append(changed_history(before, merge_history([before, rows])))
-    return concat(parts, DAILY_SCHEMA)
+    histories = ((symbol, bars.filter(pc.equal(bars["symbol"], symbol)).combine_chunks()) for symbol in symbols)
+    found = not_held(store, ((symbol, rows) for symbol, rows in histories if rows.num_rows))
+    return concat([rows for _, rows in found], DAILY_SCHEMA)
 
 
 def _latest(tables: Sequence[pa.Table]) -> dict[str, date]:

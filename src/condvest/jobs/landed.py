@@ -13,6 +13,8 @@ import pyarrow as pa
 
 from condvest.domain.answers import ParsedBars, parse_range, parse_session
 from condvest.domain.bars import ANSWER_SCHEMA, DAILY_SCHEMA
+from condvest.domain.calendar import Calendar
+from condvest.domain.ledger import LedgerRow
 from condvest.errors import CondvestError
 from condvest.jobs.write_bars import count_not_in, wanted_rejects
 from condvest.storage.landing import LandingIndex, fold_answers, only, unpack
@@ -22,6 +24,10 @@ from condvest.storage.store import Store, Stored
 
 _NUMBER: Final = pa.field("answer", pa.int32())
 _GONE: Final = "the landed answer is gone since it was listed; landing is never deleted: restore it from a copy"
+
+
+#: Why a session that landed is not done.
+INCOMPLETE: Final = "landed, but not all of its bars are in bronze; the next fetch completes it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +119,29 @@ def read_landed(
         else:
             whole = [(key, found) for key, found in parsed if not isinstance(found, str)]
             yield _folded(session, whole, ranges.of(session), symbols)
+
+
+def ledger_row(found: LandedSession, index: LandingIndex, calendar: Calendar) -> LedgerRow:
+    """Return the ledger row that a session's landed answers justify, if all their bars are in bronze.
+
+    It is final when its answer was seen from 11:00 New York time of the next day on, else provisional, and pending where an
+    answer cannot be read.
+    """
+    last, seen = index.last(found.session), index.seen_through(found.session)
+    is_final = seen is not None and seen >= calendar.final_due(found.session)
+    return LedgerRow(
+        session_date=found.session,
+        state="pending" if found.problems else "final" if is_final else "provisional",
+        source=last.kind if last is not None else None,
+        rows=found.bars.num_rows,
+        answer_rows=found.answer_rows,
+        quarantined=found.quarantined,
+        restated=found.restated,
+        withdrawn=found.withdrawn,
+        answer_digest=last.digest if last is not None else None,
+        fetched_at=seen,
+        reason=found.problems[0] if found.problems else None,
+    )
 
 
 def _folded(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 from datetime import date, datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,14 +14,12 @@ from condvest.domain.ledger import LedgerRow
 from condvest.domain.resample import day_numbers
 from condvest.jobs.checksums import Flags, SessionGrid, SymbolCodes, Tally, day_of
 from condvest.jobs.contents import read_bronze
-from condvest.jobs.landed import LandedSession, read_landed, read_ranges
+from condvest.jobs.landed import INCOMPLETE, ledger_row, read_landed, read_ranges
 from condvest.storage.landing import LandingIndex, read_index
 from condvest.storage.store import Store
 
 if TYPE_CHECKING:
     from condvest.state import State
-
-_INCOMPLETE: Final = "landed, but not all of its bars are in bronze; the next fetch completes it"
 
 
 def rebuild_ledger(
@@ -53,7 +51,7 @@ def rebuild_ledger(
     pending |= short & grid.flags([row.session_date for row in rows])
     open_sessions = {grid.sessions[place] for place in np.flatnonzero(pending).tolist()}
     rows = [
-        replace(row, state="pending", reason=row.reason or _INCOMPLETE) if row.session_date in open_sessions else row
+        replace(row, state="pending", reason=row.reason or INCOMPLETE) if row.session_date in open_sessions else row
         for row in rows
     ]
     watermarks = {symbol: day for symbol, day in last.items() if day not in open_sessions}
@@ -76,26 +74,8 @@ def _landed_rows(
     rows = []
     for found in read_landed(store, sessions, index, read_ranges(store, index, universe), universe):
         tally.add(found.bars)
-        rows.append(_row(found, index, calendar))
+        rows.append(ledger_row(found, index, calendar))
     return rows
-
-
-def _row(found: LandedSession, index: LandingIndex, calendar: Calendar) -> LedgerRow:
-    last, seen = index.last(found.session), index.seen_through(found.session)
-    is_final = seen is not None and seen >= calendar.final_due(found.session)
-    return LedgerRow(
-        session_date=found.session,
-        state="pending" if found.problems else "final" if is_final else "provisional",
-        source=last.kind if last is not None else None,
-        rows=found.bars.num_rows,
-        answer_rows=found.answer_rows,
-        quarantined=found.quarantined,
-        restated=found.restated,
-        withdrawn=found.withdrawn,
-        answer_digest=last.digest if last is not None else None,
-        fetched_at=seen,
-        reason=found.problems[0] if found.problems else None,
-    )
 
 
 def _read_bronze(store: Store, tally: Tally, universe: Collection[str] | None) -> dict[str, date]:

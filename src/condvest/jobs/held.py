@@ -1,0 +1,73 @@
+"""Which bars bronze does not hold: answered from the files themselves, `date=` and `data.parquet`, never from a manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import date
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from condvest.domain.bars import ANSWER_SCHEMA, DAILY_SCHEMA, changed_history, changed_rows, merge_history
+from condvest.jobs.bronze import ReadFile, blocks, read_file
+from condvest.storage import layout
+from condvest.storage.parquet import concat
+from condvest.storage.store import Store
+
+
+def not_held_of_session(store: Store, bars: pa.Table) -> pa.Table:
+    """Return those of one session's bars (`DAILY_SCHEMA`) whose values bronze does not hold, one request a bar.
+
+    A file that cannot be read holds nothing.
+    """
+    if bars.num_rows == 0:
+        return bars
+    session = bars["date"][0].as_py()
+    keys = [layout.daily_key(symbol, session) for symbol in bars["symbol"].to_pylist()]
+    rows = [file.bars for file in store.map(keys, read_file) if file.bars is not None]
+    lacking = _unlike(concat(rows, DAILY_SCHEMA), bars)
+    if lacking.num_rows == 0:
+        return lacking
+    symbols = lacking["symbol"].to_pylist()
+    parts = ((symbol, lacking.slice(place, 1)) for place, symbol in enumerate(symbols))
+    return concat([found for _, found in not_held(store, parts)], DAILY_SCHEMA)
+
+
+def not_held(store: Store, histories: Iterable[tuple[str, pa.Table]]) -> Iterator[tuple[str, pa.Table]]:
+    """Yield each symbol whose bars bronze does not all hold, and those that it lacks, ascending.
+
+    A symbol's `data.parquet` is read first, then the `date=` files of what is not in it. Memory is bounded by a block of
+    symbols. Of several values of one bar the last `ingested_at` counts, as everywhere.
+    """
+    for block in blocks(histories):
+        data = _read(store, [layout.data_key(symbol) for symbol, _ in block])
+        for (symbol, bars), file in zip(block, data, strict=True):
+            held = [file.bars] if file.bars is not None else []
+            lacking = _newer(held, bars)
+            if lacking.num_rows:
+                days: list[date] = lacking["date"].to_pylist()
+                daily = _read(store, [layout.daily_key(symbol, day) for day in days])
+                lacking = _newer([*held, *(row.bars for row in daily if row.bars is not None)], lacking)
+            if lacking.num_rows:
+                yield symbol, lacking
+
+
+def _read(store: Store, keys: Sequence[str]) -> list[ReadFile]:
+    return list(store.map(keys, read_file))
+
+
+def _newer(held: Sequence[pa.Table], bars: pa.Table) -> pa.Table:
+    """Return the bars that would change what is held."""
+    dates = bars["date"].combine_chunks()
+    near = [table.filter(pc.is_in(table["date"], value_set=dates)) for table in held]
+    before = merge_history(near)
+    return changed_history(before, merge_history([before, bars]))
+
+
+def _unlike(known: pa.Table, bars: pa.Table) -> pa.Table:
+    """Return the bars of one session whose values are not among the known ones."""
+    if known.num_rows == 0:
+        return bars
+    at = bars["ingested_at"][0].as_py()
+    symbols = changed_rows(known, bars.select(ANSWER_SCHEMA.names), at)[0]["symbol"].combine_chunks()
+    return bars.filter(pc.is_in(bars["symbol"], value_set=symbols)).combine_chunks()

@@ -1,0 +1,231 @@
+"""Record: session ledger and watermarks follow from what landed and from what bronze holds, never from what a fetch says.
+
+A fetch that can reach the state database records as it goes. One that cannot (on AWS it has the internet and no database)
+leaves that to this job, which sees the lake and the database and no provider.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from condvest.domain.answers import SessionRefusal
+from condvest.domain.bars import DAILY_SCHEMA
+from condvest.domain.calendar import Calendar
+from condvest.domain.ledger import LedgerRow
+from condvest.jobs.bronze import blocks
+from condvest.jobs.held import not_held, not_held_of_session
+from condvest.jobs.landed import INCOMPLETE, ledger_row, read_landed, read_ranges
+from condvest.jobs.progress import Progress, silent
+from condvest.jobs.stopping import Stop, never
+from condvest.jobs.transpose import Transposition
+from condvest.log import event, warn
+from condvest.storage.landing import LandingIndex, fold, read_index
+from condvest.storage.parquet import concat
+from condvest.storage.store import Store
+
+if TYPE_CHECKING:
+    from condvest.state import State
+
+#: Up to so many sessions are held against their `date=` files, more against each symbol's `data.parquet`.
+_BULK_SESSIONS: Final = 20
+#: Sessions recorded in one transaction: so many a kill may cost.
+_BLOCK_SESSIONS: Final = 250
+_DONE: Final = ("provisional", "final")
+
+
+@dataclass(slots=True)
+class RecordReport:
+    """What was recorded. Sessions by what they became; `left` names those that landed and are not whole in bronze.
+
+    `changed`: rows of the ledger that are new or other than before. `remaining`: sessions that it did not look at, as it
+    was asked to stop.
+    """
+
+    changed: int = 0
+    rows: int = 0
+    provisional: list[date] = field(default_factory=list)
+    final: list[date] = field(default_factory=list)
+    incomplete: dict[date, str] = field(default_factory=dict)
+    refused: int = 0
+    remaining: list[date] = field(default_factory=list)
+
+    @property
+    def left(self) -> list[str]:
+        """What the next fetch has to complete."""
+        return [f"{session}: {reason}" for session, reason in sorted(self.incomplete.items())]
+
+    @property
+    def nothing_new(self) -> bool:
+        """Whether the ledger was right already."""
+        return not self.changed
+
+
+@dataclass(frozen=True, slots=True)
+class _Record:
+    """What every step of one recording needs."""
+
+    store: Store
+    state: State
+    calendar: Calendar
+    now: datetime
+    universe: Collection[str] | None
+    index: LandingIndex
+    known: Mapping[date, LedgerRow]
+    report: RecordReport
+
+
+def record_sessions(
+    store: Store,
+    state: State,
+    *,
+    calendar: Calendar,
+    now: datetime,
+    refused: Sequence[SessionRefusal] = (),
+    universe: Collection[str] | None = None,
+    stop: Stop = never,
+    progress: Progress = silent,
+) -> RecordReport:
+    """Bring the ledger up to what landed: every session whose landed answers it does not know yet. Idempotent.
+
+    Such a session is provisional or final once bronze holds all its bars, by content, and pending else, even where the ledger
+    had it as done: the next fetch completes it. What the ledger knows already costs a listing and nothing more. `refused`
+    are sessions of which a fetch got no answer; they count where nothing landed. The lake is only read.
+    """
+    known = {row.session_date: row for row in state.sessions()}
+    index = read_index(store)
+    job = _Record(store, state, calendar, now, universe, index, known, RecordReport())
+    todo = sorted(session for session in index.answers if calendar.is_session(session) and _is_news(job, session))
+    event("record_planned", sessions=len(todo), refused=len(refused) or None)
+    _refuse(job, refused)
+    for done, block in enumerate(blocks(todo, _BLOCK_SESSIONS)):
+        if stop():
+            job.report.remaining = todo[done * _BLOCK_SESSIONS :]
+            break
+        _record(job, block)
+        progress("record sessions", done * _BLOCK_SESSIONS + len(block), len(todo))
+    return job.report
+
+
+def _is_news(job: _Record, session: date) -> bool:
+    """Say whether something landed that the ledger's row does not tell of."""
+    row, last, seen = job.known.get(session), job.index.last(session), job.index.seen_through(session)
+    if row is None or last is None or seen is None or row.state not in _DONE:
+        return last is not None
+    is_final = seen >= job.calendar.final_due(session)
+    return row.answer_digest != last.digest or (row.state == "provisional" and is_final)
+
+
+def _is_confirmed(job: _Record, row: LedgerRow) -> bool:
+    """Say whether the row stands as it was, and has only become final: its bars are known to be in bronze."""
+    before = job.known.get(row.session_date)
+    return before is not None and before.state in _DONE and before.answer_digest == row.answer_digest
+
+
+def _record(job: _Record, sessions: Sequence[date]) -> None:
+    """Record some sessions in one transaction."""
+    rows: list[LedgerRow] = []
+    watermarks: dict[str, date] = {}
+    with Transposition() as histories:
+        for row, bars in _landed(job, sessions):
+            if row.state == "pending" or _is_confirmed(job, row):
+                rows.append(row)
+            elif len(sessions) > _BULK_SESSIONS:
+                rows.append(row)
+                histories.add(bars)
+            else:
+                lacking = not_held_of_session(job.store, bars)
+                rows.append(_pending(row) if lacking.num_rows else row)
+                if not lacking.num_rows:
+                    watermarks.update(dict.fromkeys(bars["symbol"].to_pylist(), row.session_date))
+        open_days = {
+            day for _, rows_ in not_held(job.store, histories.histories()) for day in rows_["date"].to_pylist()
+        }
+        rows = [_pending(row) if row.session_date in open_days else row for row in rows]
+        watermarks.update(_last_sessions(histories.histories(), open_days))
+    job.state.record(rows, watermarks=watermarks, reason="fetch", now=job.now)
+    for row in rows:
+        _note(job, row)
+
+
+def _landed(job: _Record, sessions: Sequence[date]) -> Iterator[tuple[LedgerRow, pa.Table]]:
+    """Yield what the landed answers of each session justify, with its bars."""
+    index = job.index if len(sessions) > _BULK_SESSIONS else read_index(job.store, sessions)
+    ranges = read_ranges(job.store, index, job.universe)
+    for found in read_landed(job.store, sessions, index, ranges, job.universe):
+        yield ledger_row(found, index, job.calendar), found.bars
+
+
+def _pending(row: LedgerRow) -> LedgerRow:
+    return replace(row, state="pending", reason=INCOMPLETE)
+
+
+def _last_sessions(
+    histories: Iterator[tuple[str, pa.Table]], open_days: Collection[date]
+) -> Iterator[tuple[str, date]]:
+    """Yield each symbol and its last session that is not open."""
+    for symbol, bars in histories:
+        days = bars["date"].to_pylist() if open_days else [bars["date"][-1].as_py()]
+        done = [day for day in days if day not in open_days]
+        if done:
+            yield symbol, done[-1]
+
+
+def _refuse(job: _Record, refused: Sequence[SessionRefusal]) -> None:
+    """Record why there is no answer for a session; one of which anything landed, or that is done, tells for itself."""
+    rows = []
+    for refusal in refused:
+        row = job.known.get(refusal.session, LedgerRow(session_date=refusal.session, state="missing"))
+        if row.state not in _DONE and job.index.last(refusal.session) is None:
+            rows.append(replace(row, state=refusal.state, reason=refusal.reason))
+    job.state.record(rows, watermarks={}, reason="fetch", now=job.now)
+    job.report.refused = len(rows)
+    job.report.changed += sum(job.known.get(row.session_date) != row for row in rows)
+
+
+def _note(job: _Record, row: LedgerRow) -> None:
+    report, before = job.report, job.known.get(row.session_date)
+    report.changed += before is None or (before.state, before.reason, before.answer_digest) != (
+        row.state,
+        row.reason,
+        row.answer_digest,
+    )
+    if row.state == "pending":
+        warn("session_incomplete", session=row.session_date, reason=row.reason)
+        report.incomplete[row.session_date] = row.reason or INCOMPLETE
+        return
+    report.rows += row.rows
+    (report.final if row.state == "final" else report.provisional).append(row.session_date)
+    event("session_recorded", session=row.session_date, state=row.state, rows=row.rows)
+
+
+def record_ranges(
+    store: Store,
+    state: State,
+    *,
+    calendar: Calendar,
+    now: datetime,
+    symbols: Collection[str],
+    first: date,
+    last: date,
+) -> list[str]:
+    """Move the watermarks of symbols whose landed bars from `first` to `last` (inclusive) are in bronze. Idempotent.
+
+    Returns the symbols whose bars are not all there, with the remedy; their watermarks stay.
+    """
+    sessions = calendar.sessions(first, last)
+    found = list(fold(store, sessions, read_index(store, sessions), symbols))
+    bars = concat([one.bars for one in found], DAILY_SCHEMA)
+    wanted = sorted(set(bars["symbol"].to_pylist()))
+    histories = [(symbol, bars.filter(pc.equal(bars["symbol"], symbol)).combine_chunks()) for symbol in wanted]
+    lacking = {symbol for symbol, _ in not_held(store, histories)}
+    held = {symbol: rows["date"][-1].as_py() for symbol, rows in histories if symbol not in lacking}
+    state.record([], watermarks=held, reason="fetch", now=now)
+    return [f"{symbol}: {INCOMPLETE}" for symbol in sorted(lacking)] + [
+        f"{one.session}: {problem}" for one in found for problem in one.problems
+    ]

@@ -1,0 +1,248 @@
+"""Recording what landed: the ledger of a fetch without a database is the ledger of a fetch with one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from condvest.domain.answers import SessionRefusal
+from condvest.domain.ledger import LedgerRow
+from condvest.jobs.fetch_bars import fetch_bars
+from condvest.jobs.fetch_report import FetchReport
+from condvest.jobs.fetch_symbols import fetch_symbols
+from condvest.jobs.record_sessions import RecordReport, record_ranges, record_sessions
+from condvest.jobs.session_log import DetachedLog
+from condvest.storage import layout
+from integration.jobs_kit import DAYS, SYMBOLS, Kit, bar, market_of, survive_every_kill
+
+DAY, NEXT, THIRD = DAYS[:3]
+
+
+class Apart(Kit):
+    """A lake whose fetches see no database, and whose recordings see no provider."""
+
+    def fetch_apart(self, *sessions: date, stop_after: int | None = None) -> FetchReport:
+        """Fetch sessions with what the ledger knows of them, and record nothing."""
+        asked = iter(range(stop_after if stop_after is not None else 10_000))
+        return fetch_bars(
+            self.lake,
+            self.source,
+            DetachedLog(self.state.sessions()),
+            calendar=self.calendar,
+            now=self.now,
+            sessions=list(sessions),
+            universe=self.universe,
+            stop=lambda: next(asked, None) is None,
+        )
+
+    def record(self, *refused: SessionRefusal) -> RecordReport:
+        """Record what landed."""
+        return record_sessions(
+            self.lake, self.state, calendar=self.calendar, now=self.now, refused=refused, universe=self.universe
+        )
+
+    def ledger(self) -> list[LedgerRow]:
+        """Return the ledger without what the two ways tell of differently: when a row was written, and looked up."""
+        return [replace(row, updated_at=None, fetched_at=None) for row in self.state.sessions()]
+
+
+@pytest.fixture
+def apart(tmp_path: Path) -> Iterator[Apart]:
+    """A lake with the two zones apart."""
+    with Apart(tmp_path / "apart") as kit:
+        yield kit
+
+
+def live(kit: Kit, fetch: object) -> None:
+    """Three days: provisional, final, restated with a bar that breaks a rule, and a symbol that comes and one that goes."""
+    assert callable(fetch)
+    kit.evening(DAY)
+    fetch(DAY)
+    kit.market.set_bar("IBM", DAY, bar(77.0))
+    kit.next_morning(DAY)
+    fetch(DAY)
+    kit.market.set_bar("NEW", NEXT, bar(5.0))
+    kit.market.set_bar("TRUE", NEXT, bar(9.0, high=1.0))
+    kit.evening(NEXT)
+    fetch(NEXT)
+    kit.next_morning(NEXT)
+    fetch(NEXT)
+
+
+def test_the_ledger_is_the_one_that_a_fetch_with_a_database_writes(apart: Apart, tmp_path: Path) -> None:
+    """The same days give the same rows, the same watermarks and the same lake, whichever way they were recorded."""
+    live(apart, lambda day: (apart.fetch_apart(day), apart.record()))
+    with Apart(tmp_path / "whole") as whole:
+        live(whole, whole.fetch)
+        assert apart.ledger() == whole.ledger()
+        assert apart.state.symbol_watermarks() == whole.state.symbol_watermarks()
+        assert apart.files() == whole.files()
+
+
+def test_a_backfill_is_recorded_as_one_with_a_database_is(apart: Apart, tmp_path: Path) -> None:
+    """More than 20 sessions go past the `date=` files, and are held against each `data.parquet`."""
+    days = DAYS[:25]
+    apart.evening(days[-1]).fetch_apart(*days)
+    report = apart.record()
+    assert (len(report.final), len(report.provisional), report.left) == (24, 1, [])
+    with Apart(tmp_path / "whole") as whole:
+        whole.evening(days[-1]).fetch(*days)
+        assert apart.ledger() == whole.ledger()
+        assert apart.state.symbol_watermarks() == whole.state.symbol_watermarks()
+
+
+def test_recording_again_changes_nothing_and_reads_no_bar(apart: Apart) -> None:
+    """What the ledger knows costs a listing."""
+    apart.evening(DAY).fetch_apart(DAY)
+    apart.record()
+    reports: list[RecordReport] = []
+    cost = apart.after(minutes=5).cost(lambda: reports.append(apart.record()))
+    assert (cost.gets, cost.puts, cost.deletes, reports[0].nothing_new) == (1, 0, 0, True)  # the closures
+
+
+def test_a_confirmed_session_becomes_final_without_reading_its_bars(apart: Apart) -> None:
+    """The same values again leave a receipt; bronze was proven before."""
+    apart.evening(DAY).fetch_apart(DAY)
+    apart.record()
+    apart.next_morning(DAY).fetch_apart(DAY)
+    cost = apart.cost(lambda: apart.record())
+    assert apart.states() == {DAY: "final"}
+    assert cost.gets == 2  # the closures and the answer
+
+
+def test_a_session_that_is_not_whole_in_bronze_is_pending(apart: Apart) -> None:
+    """The ledger never says more than bronze holds, and a fetch completes the session without asking again."""
+    apart.evening(DAY).fetch_apart(DAY)
+    apart.store.delete_many([layout.daily_key("IBM", DAY)])
+    report = apart.record()
+    assert [line.startswith(f"{DAY}: landed, but not all") for line in report.left] == [True]
+    assert (apart.states(), apart.state.symbol_watermarks()) == ({DAY: "pending"}, {})
+    asked = len(apart.provider.requests)
+    assert apart.fetch_apart(DAY).resumed == 1
+    assert len(apart.provider.requests) == asked
+    assert (apart.record().provisional, apart.states()) == ([DAY], {DAY: "provisional"})
+
+
+def test_a_done_session_whose_later_answer_is_not_in_bronze_is_opened_again(apart: Apart) -> None:
+    """A fetch that was killed between landing and bronze leaves no session final that is not."""
+    apart.next_morning(DAY).fetch_apart(DAY)
+    apart.record()
+    old = apart.store.get(layout.daily_key("IBM", DAY)).data
+    apart.market.set_bar("IBM", DAY, bar(50.0))
+    apart.after(hours=1).fetch_apart(DAY)
+    apart.store.put(layout.daily_key("IBM", DAY), old)
+    assert apart.record().incomplete.keys() == {DAY}
+    assert apart.states() == {DAY: "pending"}
+    apart.fetch_apart(DAY)
+    apart.record()
+    assert (apart.states(), apart.closes("IBM")[DAY]) == ({DAY: "final"}, 50.0)
+
+
+def test_a_backfilled_session_that_data_parquet_lacks_is_pending(apart: Apart, tmp_path: Path) -> None:
+    """Also where 25 sessions are held against one file a symbol: only the session that is short stays open."""
+    days = DAYS[:25]
+    apart.evening(days[-1]).fetch_apart(*days)
+    key = layout.data_key("IBM")
+    with Apart(tmp_path / "other") as other:
+        other.evening(DAYS[25]).fetch_apart(*days[:3], *days[4:26])
+        apart.store.put(key, other.store.get(key).data)
+    assert apart.record().incomplete.keys() == {days[3]}
+    assert [day for day, state in apart.states().items() if state == "pending"] == [days[3]]
+    assert apart.state.symbol_watermarks()["IBM"] == days[-1]
+
+
+def test_what_is_refused_is_recorded_where_nothing_landed(apart: Apart) -> None:
+    """A session that the plan does not include is not asked for each day anew; one that landed tells for itself."""
+    apart.evening(DAY).fetch_apart(DAY)
+    report = apart.record(
+        SessionRefusal(DAY, "pending", "down"), SessionRefusal(NEXT, "not_entitled", "the plan begins later")
+    )
+    assert (report.refused, apart.states()) == (1, {DAY: "provisional", NEXT: "not_entitled"})
+    assert apart.state.sessions()[1].reason == "the plan begins later"
+
+
+def test_an_answer_that_cannot_be_read_leaves_its_session_pending(apart: Apart) -> None:
+    """It is named, and the other sessions are recorded."""
+    apart.evening(NEXT).fetch_apart(DAY, NEXT)
+    (key,) = apart.listed(layout.landing_prefix("grouped", DAY))
+    apart.store.put(key, b"no gzip")
+    assert [key in line for line in apart.record().left] == [True]
+    assert apart.states() == {DAY: "pending", NEXT: "provisional"}
+
+
+def test_ranges_move_the_watermarks_of_what_bronze_holds(apart: Apart) -> None:
+    """Symbols fetched one by one are recorded by what landed and what bronze holds of it, as sessions are."""
+    apart.evening(THIRD)
+    fetch_symbols(
+        apart.lake,
+        apart.source,
+        DetachedLog([]),
+        calendar=apart.calendar,
+        now=apart.now,
+        symbols=["IBM", "NA"],
+        first=DAY,
+        last=THIRD,
+    )
+    apart.store.delete_many([layout.daily_key("NA", THIRD)])
+    left = record_ranges(
+        apart.lake, apart.state, calendar=apart.calendar, now=apart.now, symbols=["IBM", "NA"], first=DAY, last=THIRD
+    )
+    assert [line.startswith("NA: ") for line in left] == [True]
+    assert apart.state.symbol_watermarks() == {"IBM": THIRD}
+
+
+def test_a_fetch_that_is_asked_to_stop_leaves_the_rest_for_the_next_call(apart: Apart) -> None:
+    """What it did is whole; what it names is what it did not."""
+    report = apart.evening(THIRD).fetch_apart(DAY, NEXT, THIRD, stop_after=1)
+    assert (report.remaining, report.left) == ([NEXT, THIRD], [])
+    apart.record()
+    assert apart.states() == {DAY: "final"}
+    assert apart.fetch_apart(*report.remaining).remaining == []
+    apart.record()
+    assert set(apart.states()) == {DAY, NEXT, THIRD}
+
+
+def test_a_backfill_that_is_asked_to_stop_goes_on_from_what_landed(apart: Apart) -> None:
+    """No answer is asked for twice, however often it is called."""
+    days = DAYS[:25]
+    apart.evening(days[-1])
+    report, calls = apart.fetch_apart(*days, stop_after=12), 1
+    while report.remaining:
+        report, calls = apart.fetch_apart(*report.remaining, stop_after=12), calls + 1
+    assert calls >= 2
+    grouped = [request for request in apart.provider.requests if "/grouped/" in request.path]
+    assert len(grouped) <= 25 + 4 * calls  # requests in flight when it stopped
+    assert apart.record().left == []
+    assert len(apart.states()) == 25
+
+
+def test_a_zone_that_is_killed_anywhere_leaves_nothing_that_the_next_run_does_not_heal(tmp_path: Path) -> None:
+    """Fetch and record, killed before each of their writes in turn, run again: the ledger is that of a clean run."""
+    number = iter(range(1000))
+
+    @contextmanager
+    def make() -> Iterator[Apart]:
+        with Apart(tmp_path / str(next(number)), market=market_of(DAYS[:2], SYMBOLS[:3])) as kit:
+            kit.evening(DAY).fetch_apart(DAY)
+            kit.record()
+            kit.market.set_bar("AAPL", DAY, bar(50.0))
+            yield kit.next_morning(DAY)
+
+    def act(kit: Kit) -> None:
+        assert isinstance(kit, Apart)
+        kit.fetch_apart(DAY)
+        kit.record()
+
+    def check(kit: Kit) -> None:
+        assert isinstance(kit, Apart)
+        kit.record()
+        if kit.states() != {DAY: "final"}:
+            act(kit)
+        assert (kit.states(), kit.closes("AAPL")[DAY]) == ({DAY: "final"}, 50.0)
+
+    assert survive_every_kill(make, act, check) >= 2
