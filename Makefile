@@ -52,7 +52,7 @@ imports: setup
 	$(BIN)/lint-imports
 
 lock: ## pin every version anew, with hashes and without addresses (needs uv)
-	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --extra demo pyproject.toml requirements/dev.in -o requirements/dev.lock
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --extra demo --extra aws pyproject.toml requirements/dev.in -o requirements/dev.lock
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-deps requirements/sample.in -o requirements/sample.lock
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url requirements/calendar.in -o requirements/calendar.lock
 

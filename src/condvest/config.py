@@ -123,7 +123,8 @@ class Settings(BaseSettings):
         None, description="CA certificate (PEM) that the server's is checked against, or `system`."
     )
     rds_secret_arn: str | None = Field(
-        None, description="Secrets Manager ARN with user and password. Read on AWS only; elsewhere set RDS_PASSWORD."
+        None,
+        description="Secrets Manager ARN with user and password. Read by the AWS handlers only; elsewhere set RDS_PASSWORD.",
     )
     polygon_api_key: SecretStr | None = Field(
         None,
@@ -131,7 +132,8 @@ class Settings(BaseSettings):
         description="The data provider's key. Needed to fetch.",
     )
     polygon_api_key_secret_arn: str | None = Field(
-        None, description="Secrets Manager ARN with the key. Read on AWS only; elsewhere set POLYGON_API_KEY."
+        None,
+        description="Secrets Manager ARN with the key. Read by the AWS handlers only; elsewhere set POLYGON_API_KEY.",
     )
     polygon_base_url: str = Field(
         "https://api.polygon.io",
@@ -141,12 +143,18 @@ class Settings(BaseSettings):
     polygon_requests_per_minute: int = Field(
         5, ge=0, description="Most requests to the provider in any minute; what the plan allows. 0: no limit."
     )
+    polygon_retry_seconds: float = Field(
+        600, ge=0, description="How long a request to the provider that fails is tried again, 6 times at most. 0: once."
+    )
     polygon_flat_files_endpoint: str = Field("https://files.massive.com", description="Where the flat files are.")
     polygon_flat_files_bucket: str = Field("flatfiles", description="Their bucket.")
     polygon_flat_files_access_key_id: SecretStr | None = Field(
         None, description="S3 key of the provider's dashboard. Needed for --source flat-files."
     )
     polygon_flat_files_secret_access_key: SecretStr | None = Field(None, description="Belongs to it.")
+    event_bus_name: str | None = Field(
+        None, description="EventBridge bus that a fetch on AWS tells that bars have landed. Without: nobody is told."
+    )
     resampling_intervals: str = Field("3,5,8,13,21,34", description="Which intervals `resample` builds, in sessions.")
     condvest_universe: str | None = Field(
         None,

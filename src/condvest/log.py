@@ -14,8 +14,11 @@ def event(name: str, /, *, level: int = logging.INFO, **fields: object) -> None:
     Fields are written as `key=value` in the order given; a value with a space is quoted. Never pass a secret.
     """
     if _logger.isEnabledFor(level):
-        parts = [f"{key}={_shown(value)}" for key, value in fields.items() if value is not None]
-        _logger.log(level, "%s", " ".join([name, *parts]))
+        given = {key: value for key, value in fields.items() if value is not None}
+        parts = [f"{key}={_shown(value)}" for key, value in given.items()]
+        # A handler that writes JSON finds the fields apart; one that writes text takes the line.
+        told = {"event": name, "fields": {key: _plain(value) for key, value in given.items()}}
+        _logger.log(level, "%s", " ".join([name, *parts]), extra=told)
 
 
 def warn(name: str, /, **fields: object) -> None:
@@ -30,6 +33,10 @@ def to_stderr(level: int = logging.INFO) -> None:
     _logger.handlers[:] = [handler]
     _logger.setLevel(level)
     _logger.propagate = False
+
+
+def _plain(value: object) -> str | int | float | bool:
+    return value if isinstance(value, str | int | float) else str(value)
 
 
 def _shown(value: object) -> str:

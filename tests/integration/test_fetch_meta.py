@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 
-from condvest.errors import DataError, TransientError
+from condvest.errors import ConfigError, DataError, TransientError
+from condvest.jobs.fetch_meta import land_meta
+from condvest.jobs.record_symbols import record_symbols
 from condvest.storage import layout
 from condvest.storage.actions import read_dividends, read_splits
 from condvest.storage.closures import read_closures
@@ -62,7 +64,8 @@ def test_a_second_run_with_nothing_new_writes_nothing(listed: Kit) -> None:
 def test_the_listing_lands_before_the_ledger(listed: Kit) -> None:
     """Rule 5: what the provider said can be replayed; the same listing lands once, whatever the order of its rows."""
     listed.fetch_meta()
-    landed, ledger, *others = listed.lake.touched
+    tickers, landed, ledger, *others = listed.lake.touched
+    assert tickers.startswith(layout.landing_prefix("tickers"))
     assert landed.startswith(layout.landing_prefix("splits"))
     assert ledger == layout.SPLITS
     assert [key.startswith((layout.landing_prefix("dividends"), layout.DIVIDENDS)) for key in others] == [True, True]
@@ -136,6 +139,50 @@ def test_a_ticker_that_the_provider_does_not_know_counts_as_asked(listed: Kit) -
     listed.provider.fail("/v3/reference/tickers/IBM", status=404)
     assert listed.fetch_meta(details=9).details == 9
     assert listed.fetch_meta(details=9).details == 0
+
+
+def test_what_was_landed_apart_is_recorded_as_a_whole_run_records_it(listed: Kit, tmp_path: Path) -> None:
+    """A fetch without a database, and a recording without a provider, give the symbols that one run gives."""
+    listed.market.delist("TRUE", date(2025, 10, 1))
+    listed.market.add_ticker("AAPL", list_date="1980-12-12", sic_code="3571", market_cap=3.0e12)
+    report = land_meta(listed.lake, listed.source, now=listed.now, details=["AAPL", "IBM"])
+    assert (report.details, report.symbols, report.symbols_changed, report.remaining) == (2, 9, 0, [])
+    assert record_symbols(listed.lake, listed.state, report.landed, now=listed.now) == 9 + 2
+    assert record_symbols(listed.lake, listed.state, report.landed, now=listed.now) == 0
+    with Kit(tmp_path / "whole", market=listed.market) as whole:
+        whole.now = listed.now
+        whole.fetch_meta(details=2)
+        details = {row.symbol for row in whole.state.symbols() if row.details_at}
+        assert details == {"AAPL", "BCPC"}
+        assert [row for row in whole.state.symbols() if row.symbol in ("AAPL", "MSFT")] == [
+            row for row in listed.state.symbols() if row.symbol in ("AAPL", "MSFT")
+        ]
+
+
+def test_details_stop_when_asked_to_and_name_the_rest(listed: Kit) -> None:
+    """What was asked for is landed; the next call asks for just the rest, and for no listing."""
+    asked = iter([False, False, True])
+    report = land_meta(listed.lake, listed.source, now=listed.now, details=SYMBOLS, stop=lambda: next(asked))
+    assert (report.details, report.remaining) == (2, list(SYMBOLS[2:]))
+    requests = len(listed.provider.requests)
+    again = land_meta(listed.lake, listed.source, now=listed.now, details=report.remaining, listings=False)
+    assert (again.details, len(listed.provider.requests) - requests) == (7, 7)
+
+
+@pytest.mark.parametrize("key", ["bronze/landing/splits/x", "../x", layout.SPLITS])
+def test_only_landed_listings_of_symbols_are_recorded(listed: Kit, key: str) -> None:
+    """A key that comes from elsewhere opens nothing."""
+    with pytest.raises(ConfigError, match="is no landed listing of symbols"):
+        record_symbols(listed.lake, listed.state, [key], now=listed.now)
+
+
+def test_a_corrupt_listing_is_refused_by_name(listed: Kit) -> None:
+    """It says which object cannot be read, and what to do."""
+    listed.fetch_meta()
+    (key,) = listed.listed(layout.landing_prefix("tickers"))
+    listed.store.put(key, gzip.compress(b'{"results": [1]}'))
+    with pytest.raises(DataError, match="the landed listing cannot be read"):
+        record_symbols(listed.lake, listed.state, [key], now=listed.now)
 
 
 # --- splits and dividends ---------------------------------------------------------------------------------------
@@ -319,10 +366,10 @@ def test_a_run_that_is_killed_anywhere_is_completed_by_the_next(tmp_path: Path) 
         kit.after(minutes=1).fetch_meta()
         assert (len(read_splits(kit.store)), len(read_dividends(kit.store))) == (1, 1)
         assert read_closures(kit.store) == [DAYS[6]]
-        assert len(kit.listed(layout.LANDING)) == 2
+        assert len(kit.listed(layout.LANDING)) == 3
         assert kit.fetch_meta().nothing_new
 
-    assert survive_every_kill(make, lambda kit: kit.fetch_meta(), check) == 5
+    assert survive_every_kill(make, lambda kit: kit.fetch_meta(), check) == 6
 
 
 def test_on_every_kind_of_lake_and_state(lake_url: str, state_url: str, tmp_path: Path) -> None:

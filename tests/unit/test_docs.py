@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -12,7 +13,7 @@ from condvest.storage import layout
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 _PLACE = re.compile(r"`((?:src|tests|tools|docs|database|requirements|benchmarks)/[\w./-]*)`")
-_MODULE = re.compile(r"`((?:analytics|app|cli|demo|domain|jobs|sources|state|storage)/[\w./]+)`")
+_MODULE = re.compile(r"`((?:analytics|app|aws|cli|demo|domain|jobs|sources|state|storage)/[\w./]+)`")
 _FIXED = (
     layout.SPLITS,
     layout.DIVIDENDS,
@@ -76,7 +77,7 @@ def test_keys_of_the_format_are_those_of_the_code() -> None:
         layout.SilverKey,
     }
     landed = {found.kind for key in keys if (found := layout.parse_landing_key(key))}
-    assert landed == {"grouped", "flat_files", "range", "splits", "dividends", "confirmed"}
+    assert landed == set(get_args(layout.LandingKind))
 
 
 def test_every_module_stands_in_the_architecture() -> None:
@@ -84,7 +85,7 @@ def test_every_module_stands_in_the_architecture() -> None:
     listed = set(_MODULE.findall(text_of(ROOT / "docs/architecture.md")))
     modules = {
         path.relative_to(ROOT / "src/condvest").as_posix()
-        for layer in ("domain", "storage", "sources", "state", "jobs", "analytics", "app")
+        for layer in ("domain", "storage", "sources", "state", "jobs", "analytics", "app", "aws")
         for path in (ROOT / "src/condvest" / layer).glob("*.py")
         if path.name not in ("__init__.py", "progress.py")
     }

@@ -44,8 +44,8 @@ def test_keys_are_those_of_the_format() -> None:
     bounds = (date(2025, 11, 3), date(2025, 11, 19))
     key = f"bronze/landing/range/symbol=%43ON/{STAMP}-2025-11-03_2025-11-19.json.gz"
     assert layout.range_landing_key("CON", INSTANT, DIGEST, *bounds) == key
-    assert layout.actions_landing_key("splits", INSTANT, DIGEST) == f"bronze/landing/splits/{STAMP}.json.gz"
-    assert layout.actions_landing_key("dividends", INSTANT, DIGEST) == f"bronze/landing/dividends/{STAMP}.json.gz"
+    assert layout.listing_landing_key("splits", INSTANT, DIGEST) == f"bronze/landing/splits/{STAMP}.json.gz"
+    assert layout.listing_landing_key("dividends", INSTANT, DIGEST) == f"bronze/landing/dividends/{STAMP}.json.gz"
     assert layout.confirmed_key(DAY, INSTANT, DIGEST) == f"bronze/landing/confirmed/date=2025-11-19/{STAMP}.json"
     assert layout.quarantine_key(DAY, INSTANT, DIGEST) == f"bronze/quarantine/date=2025-11-19/{STAMP}.parquet"
     assert layout.quarantined_file_key("BCpC", DIGEST) == f"bronze/quarantine/files/symbol=BC%70C/{DIGEST}.parquet"
@@ -98,9 +98,9 @@ def test_landing_keys_come_back(symbol: str, session: date, instant: datetime, d
             layout.range_landing_key(symbol, instant, digest, session, session),
             LandingKey("range", None, symbol, instant, digest, session, session),
         ),
-        (layout.actions_landing_key("splits", instant, digest), LandingKey("splits", None, None, instant, digest)),
+        (layout.listing_landing_key("splits", instant, digest), LandingKey("splits", None, None, instant, digest)),
         (
-            layout.actions_landing_key("dividends", instant, digest),
+            layout.listing_landing_key("dividends", instant, digest),
             LandingKey("dividends", None, None, instant, digest),
         ),
         (layout.confirmed_key(session, instant, digest), LandingKey("confirmed", session, None, instant, digest)),

@@ -118,7 +118,7 @@ def place_of(target: str) -> Callable[[str], bool]:
 def test_tables_are_read() -> None:
     """Both parts have rows, and each row says where."""
     assert len(BUILT) > 40
-    assert len(NOT_YET) > 15
+    assert len(NOT_YET) > 5
     assert [row.name for row in BUILT + NOT_YET if not row.targets] == []
 
 
@@ -147,12 +147,6 @@ def test_what_is_not_built_is_not_there(row: Row) -> None:
     """Who builds one of these moves it up; what serves until then is there."""
     assert [target for target in row.targets if (ROOT / target).exists()] == []
     assert [target for target in _CODE.findall(row.rest) if not place_of(target)(target)] == []
-
-
-def test_nothing_of_the_deployment_is_claimed() -> None:
-    """No target of the first part lies where the deployment will."""
-    targets = [target for row in BUILT for target in row.targets]
-    assert [target for target in targets if "aws/" in target or target.startswith(("deploy", "local_dev"))] == []
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,9 @@ from datetime import date
 from condvest.app.runs import JobResult, run_job
 from condvest.app.wiring import App
 from condvest.domain.calendar import Calendar
+from condvest.domain.shard import WHOLE, Shard
 from condvest.jobs.progress import Progress, silent
+from condvest.jobs.stopping import Stop, never
 from condvest.storage.closures import read_closures, record_closures
 
 
@@ -22,6 +24,8 @@ def consolidate(
     force_full: bool = False,
     retention_days: int = 30,
     skip_cleanup: bool = False,
+    shard: Shard = WHOLE,
+    stop: Stop = never,
     progress: Progress = silent,
 ) -> JobResult:
     """Merge `date=` files into `data.parquet`, then clean up behind it unless `skip_cleanup`."""
@@ -38,11 +42,13 @@ def consolidate(
             app.store,
             now=app.now(),
             symbols=chosen,
+            shard=shard,
             universe=app.universe,
             calendar=app.calendar,
             force_full=force_full,
             retention_days=retention_days,
             skip_cleanup=skip_cleanup,
+            stop=stop,
             progress=progress,
         ),
     )
@@ -55,6 +61,7 @@ def vacuum(
     retention_days: int = 30,
     dry_run: bool = False,
     force: bool = False,
+    shard: Shard = WHOLE,
     progress: Progress = silent,
 ) -> JobResult:
     """Remove `date=` files past retention whose rows are in `data.parquet`; `dry_run` only says which."""
@@ -71,6 +78,7 @@ def vacuum(
             app.store,
             now=app.now(),
             symbols=chosen,
+            shard=shard,
             retention_days=retention_days,
             dry_run=dry_run,
             force=force,

@@ -16,11 +16,15 @@ EXAMPLE: Final = "2020-01-02"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DateOptions:
-    """The options `--date`, `--from` and `--to` as they were written; None: not given."""
+    """The options `--date`, `--from` and `--to` as they were written; None: not given.
+
+    `sign` stands before their names in messages: two dashes for a command's options, nothing for an event's fields.
+    """
 
     day: str | None = None
     first: str | None = None
     last: str | None = None
+    sign: str = "--"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,24 +60,27 @@ def asked_sessions(options: DateOptions, calendar: Calendar, now: datetime) -> A
     `--date` must be a session; `--from` and `--to` (default: the last session closed by `now`) take those between them.
     Raises ConfigError for options that exclude each other, and for sessions that have not closed by `now`.
     """
+    sign = options.sign
     if options.day is not None:
         if options.first is not None or options.last is not None:
-            raise ConfigError("--date does not go with --from or --to; give either one date or a range")
-        day = read_date(options.day, name="--date")
+            raise ConfigError(f"{sign}date does not go with {sign}from or {sign}to; give either one date or a range")
+        day = read_date(options.day, name=f"{sign}date")
         calendar.ordinal(day)  # says which sessions are near when it is none
-        _check_closed(day, calendar, now, name="--date")
+        _check_closed(day, calendar, now, name=f"{sign}date")
         return Asked([day])
     if options.first is None:
         if options.last is not None:
-            raise ConfigError(f"--to {options.last} needs --from; add --from, for example --from {EXAMPLE}")
+            raise ConfigError(
+                f"{sign}to {options.last} needs {sign}from; add {sign}from, for example {sign}from {EXAMPLE}"
+            )
         return None
-    first = read_date(options.first, name="--from")
-    last = calendar.last_closed(now) if options.last is None else read_date(options.last, name="--to")
+    first = read_date(options.first, name=f"{sign}from")
+    last = calendar.last_closed(now) if options.last is None else read_date(options.last, name=f"{sign}to")
     if last > new_york_date(now):
         raise ConfigError(
-            f"--to is {last}: that is in the future; the last session that has closed is {calendar.last_closed(now)}"
+            f"{sign}to is {last}: that is in the future; the last session that has closed is {calendar.last_closed(now)}"
         )
-    return Asked(_between(first, last, calendar, now, given=options.last is not None))
+    return Asked(_between(first, last, calendar, now, sign=sign, given=options.last is not None))
 
 
 def check_no_gap(asked: Asked, known_from: date | None, calendar: Calendar) -> None:
@@ -91,20 +98,20 @@ def check_no_gap(asked: Asked, known_from: date | None, calendar: Calendar) -> N
         )
 
 
-def _between(first: date, last: date, calendar: Calendar, now: datetime, *, given: bool) -> list[date]:
+def _between(first: date, last: date, calendar: Calendar, now: datetime, *, sign: str, given: bool) -> list[date]:
     if first > last:
         if given:
             raise ConfigError(
-                f"--from {first} is after --to {last}; a range goes from the earlier date to the later one"
+                f"{sign}from {first} is after {sign}to {last}; a range goes from the earlier date to the later one"
             )
         _check_closed(
-            calendar.next_session(first) if not calendar.is_session(first) else first, calendar, now, name="--from"
+            calendar.next_session(first) if not calendar.is_session(first) else first, calendar, now, name=f"{sign}from"
         )
     sessions = calendar.sessions(first, last)
     if not sessions:
         before, after = calendar.previous_session(first), calendar.next_session(last)
         raise ConfigError(f"no session lies from {first} to {last}; the nearest sessions are {before} and {after}")
-    _check_closed(sessions[-1], calendar, now, name="--to" if given else "--from")
+    _check_closed(sessions[-1], calendar, now, name=f"{sign}to" if given else f"{sign}from")
     return sessions
 
 

@@ -16,6 +16,8 @@ from condvest.errors import CondvestError
 
 #: A longer list stands in the record of runs as its length: a backfill names thousands of sessions.
 _RECORDED_ITEMS: Final = 20
+#: What a report calls the work that it was asked to stop before.
+_UNDONE: Final = ("remaining", "remaining_symbols")
 
 
 class Report(Protocol):
@@ -29,12 +31,16 @@ class Report(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobResult:
-    """What came of a job, in plain values that JSON knows. `left`: what the next run has to do, one line each."""
+    """What came of a job, in plain values that JSON knows. `left`: what the next run has to do, one line each.
+
+    `remaining`: how much it did not begin, as it was asked to stop; `counts` names it.
+    """
 
     job: str
     outcome: RunOutcome
     counts: dict[str, Any]
     left: list[str]
+    remaining: int = 0
     traffic: Traffic
     seconds: float
 
@@ -62,7 +68,7 @@ def run_job(
     deleted, else `done`. `arguments` hold no secret.
     """
     before, requests, started = app.store.meter.snapshot(), app.requests, time.perf_counter()
-    run = app.state.start_run(job, {name: plain(value) for name, value in arguments.items()}, app.now())
+    run = app.runs.start_run(job, {name: plain(value) for name, value in arguments.items()}, app.now())
 
     def traffic() -> Traffic:
         cost = dataclasses.asdict(app.store.meter.snapshot() - before)
@@ -74,16 +80,19 @@ def run_job(
         # A message of ours holds no secret; another's might.
         reason = str(error) if isinstance(error, CondvestError) else type(error).__name__
         with suppress(CondvestError):  # the first error is the one to tell
-            app.state.finish_run(run, "failed", counts={}, now=app.now(), traffic=traffic(), error=reason)
+            app.runs.finish_run(run, "failed", counts={}, now=app.now(), traffic=traffic(), error=reason)
         raise
     cost, remaining, counts = traffic(), list(left(report)), fields(report)
     is_new = not report.nothing_new or cost.puts or cost.deletes
-    outcome: RunOutcome = "partial" if remaining else "done" if is_new else "nothing_new"
+    undone = sum(len(counts.get(name, ())) for name in _UNDONE)
+    outcome: RunOutcome = "partial" if remaining or undone else "done" if is_new else "nothing_new"
     rest = f"{len(remaining)} left, first: {remaining[0]}" if remaining else None
-    recorded = {name: _shortened(value) for name, value in counts.items()}
-    app.state.finish_run(run, outcome, counts=recorded, now=app.now(), traffic=cost, error=rest)
+    recorded = {name: shortened(value) for name, value in counts.items()}
+    app.runs.finish_run(run, outcome, counts=recorded, now=app.now(), traffic=cost, error=rest)
     seconds = round(time.perf_counter() - started, 3)
-    return JobResult(job=job, outcome=outcome, counts=counts, left=remaining, traffic=cost, seconds=seconds)
+    return JobResult(
+        job=job, outcome=outcome, counts=counts, left=remaining, remaining=undone, traffic=cost, seconds=seconds
+    )
 
 
 def fields(record: object) -> dict[str, Any]:
@@ -110,7 +119,8 @@ def plain(value: object) -> Any:
     return str(value)
 
 
-def _shortened(value: Any) -> Any:
+def shortened(value: Any) -> Any:
+    """Return a plain value with longer lists and objects than a record should hold as their lengths."""
     if isinstance(value, dict):
-        return {name: _shortened(item) for name, item in value.items()} if len(value) <= _RECORDED_ITEMS else len(value)
+        return {name: shortened(item) for name, item in value.items()} if len(value) <= _RECORDED_ITEMS else len(value)
     return len(value) if isinstance(value, list) and len(value) > _RECORDED_ITEMS else value

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from condvest.app.run_log import RunLog, Unrecorded
 from condvest.config import Settings
 from condvest.domain.calendar import INTERVALS, Calendar
 from condvest.domain.symbols import parse_symbols
@@ -25,6 +26,7 @@ from condvest.storage.store import Store
 if TYPE_CHECKING:
     from condvest.sources.flat_files import FlatFileSource
     from condvest.sources.polygon import PolygonSource
+    from condvest.sources.retry import RetryPolicy
     from condvest.state import State
 
 _AWS_KEYS = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
@@ -33,9 +35,15 @@ _AWS_KEYS = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
 class App:
     """One lake with all that belongs to it. Use it in a `with` block, or `close` it."""
 
-    def __init__(self, settings: Settings, *, lake: str | None = None, now: datetime | None = None) -> None:
-        """Take settings; `lake` and `now` (aware) win over them. Nothing is opened yet."""
+    def __init__(
+        self, settings: Settings, *, lake: str | None = None, now: datetime | None = None, records_runs: bool = True
+    ) -> None:
+        """Take settings; `lake` and `now` (aware) win over them. Nothing is opened yet.
+
+        Without `records_runs` jobs do not open the state database to record that they ran.
+        """
         self.settings = settings
+        self._records_runs = records_runs
         self.lake_url = settings.lake if lake is None else lake
         self._now = settings.now if now is None else now
         self._sources: list[PolygonSource | FlatFileSource] = []
@@ -94,6 +102,11 @@ class App:
 
         return State.open(self.state_url(), migrate=migrate)
 
+    @property
+    def runs(self) -> RunLog:
+        """Where runs are recorded."""
+        return self.state if self._records_runs else Unrecorded()
+
     @cached_property
     def calendar(self) -> Calendar:
         """The shipped calendar less the closures that are recorded in the lake, as it was when first asked for."""
@@ -146,6 +159,7 @@ class App:
             settings.polygon_base_url,
             settings.polygon_api_key.get_secret_value(),
             requests_per_minute=settings.polygon_requests_per_minute,
+            retry=_retry_policy(settings.polygon_retry_seconds),
         )
         self._sources.append(made)
         return made
@@ -243,6 +257,12 @@ class App:
         home = Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser()
         place = f"{self.store.url} {self.settings.aws_endpoint_url or ''}"
         return home / "condvest" / hashlib.sha256(place.encode()).hexdigest()[:16] / "state.sqlite"
+
+
+def _retry_policy(seconds: float) -> RetryPolicy:
+    from condvest.sources.retry import RetryPolicy
+
+    return RetryPolicy(total_timeout_seconds=seconds) if seconds else RetryPolicy(attempts=1, empty_attempts=1)
 
 
 def read_intervals(text: str, *, name: str) -> list[int]:

@@ -61,13 +61,12 @@ def symbol_of(row: Row) -> SymbolRow:
     )
 
 
-def details_of(symbol: str, row: Row | None, now: datetime) -> SymbolRow:
-    """Read the details of one ticker; None, where the provider has none, counts as asked."""
-    row = row or {}
+def details_of(row: Row, now: datetime) -> SymbolRow:
+    """Read the details of one ticker, asked for at `now`; a row with the ticker alone, where there are none, counts as asked."""
     listed = row.get("list_date")
     cap = row.get("market_cap")
     return SymbolRow(
-        symbol=symbol,
+        symbol=_symbol(row),
         list_date=date.fromisoformat(listed) if listed else None,
         sic_code=_text(row, "sic_code"),
         sic_description=_text(row, "sic_description"),

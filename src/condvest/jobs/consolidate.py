@@ -7,10 +7,12 @@ from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 
 from condvest.domain.calendar import Calendar
+from condvest.domain.shard import WHOLE, Shard
 from condvest.jobs.backfill import LandedMerge, take_landed
 from condvest.jobs.bronze import SymbolFiles, list_bronze
 from condvest.jobs.merging import Merged, MergeTask, contains, merge_symbols
 from condvest.jobs.progress import Progress, silent
+from condvest.jobs.stopping import Stop, never, until
 from condvest.jobs.transpose import Transposition
 from condvest.jobs.vacuum import Removal, check_retention, is_expired, remove
 from condvest.log import event
@@ -22,14 +24,19 @@ from condvest.storage.store import Store
 
 @dataclass(slots=True)
 class ConsolidateReport:
-    """What a consolidation did. `left`: what could not be merged, with the reason; the next run tries just that again."""
+    """What a consolidation did. `left`: what could not be merged, with the reason; the next run tries just that again.
+
+    `remaining`: symbols that it did not look at, as it was asked to stop.
+    """
 
     symbols: int = 0
+    symbols_read: int = 0
     symbols_changed: int = 0
     sessions_added: int = 0
     sessions_changed: int = 0
     files_removed: int = 0
     left: list[str] = field(default_factory=list)
+    remaining: list[str] = field(default_factory=list)
     last_session: date | None = None
     caches_written: bool = False
 
@@ -44,11 +51,13 @@ def consolidate(
     *,
     now: datetime,
     symbols: Collection[str] | None = None,
+    shard: Shard = WHOLE,
     universe: Collection[str] | None = None,
     calendar: Calendar | None = None,
     force_full: bool = False,
     retention_days: int = 30,
     skip_cleanup: bool = False,
+    stop: Stop = never,
     progress: Progress = silent,
 ) -> ConsolidateReport:
     """Merge every `date=` file that is not in its symbol's `data.parquet` yet, whatever its age. Idempotent.
@@ -56,7 +65,8 @@ def consolidate(
     What there is to do follows from a listing; the manifest only spares reading what is merged already. `force_full` ignores
     it, reads every file again and merges all that landed as well (of the symbols in `universe`; None: all): a `data.parquet`
     that cannot be read is set aside in quarantine and rebuilt. Unless `skip_cleanup`, `date=` files older than
-    `retention_days` (7 at least) go once their rows are proven to be in the committed `data.parquet`.
+    `retention_days` (7 at least) go once their rows are proven to be in the committed `data.parquet`. Runs of several shards
+    at once keep out of each other's way. Asked to stop, it commits what it merged.
     """
     check_retention(retention_days)
     manifest = read_manifest(store)
@@ -66,13 +76,17 @@ def consolidate(
     recent = RecentWriter(store)
     cleanup_after = None if skip_cleanup else retention_days
     with Transposition() as landed:
-        tasks = list(_tasks(list_bronze(store, symbols), {} if force_full else manifest, now, cleanup_after, report))
+        listed = (files for files in list_bronze(store, symbols) if shard.holds(files.symbol))
+        tasks = list(_tasks(listed, {} if force_full else manifest, now, cleanup_after, report))
         event("consolidate_planned", symbols=report.symbols, to_merge=len(tasks))
         planned: Iterable[MergeTask] = tasks
         if force_full:
             wanted = universe if symbols is None else symbols
-            planned = _with_landed(store, landed, tasks, wanted, calendar or Calendar.shipped(), report, progress)
-        for done, merged in enumerate(merge_symbols(store, planned, manifest), 1):
+            _take_landed(store, landed, wanted, calendar or Calendar.shipped(), report, progress)
+            planned = _with_landed(landed, tasks, shard)
+        todo = {task.files.symbol for task in tasks} | {name for name in landed.symbols if shard.holds(name)}
+        for done, merged in enumerate(merge_symbols(store, until(stop, planned), manifest), 1):
+            todo.discard(merged.symbol)
             _count(report, merged)
             if merged.entry is not None and merged.bars is not None:
                 entries.append(merged.entry)
@@ -80,6 +94,7 @@ def consolidate(
                 if cleanup_after is not None:
                     removals += _proven(merged, now, cleanup_after)
             progress("consolidate", done, max(done, len(tasks)))
+    report.remaining = sorted(todo)
     report.caches_written = any([recent.write(), update_manifest(store, entries)])
     report.files_removed = remove(store, removals, now=now, retention_days=retention_days, forced=False)
     return report
@@ -106,24 +121,27 @@ def _tasks(
             yield MergeTask(files, read)
 
 
-def _with_landed(
+def _take_landed(
     store: Store,
     landed: Transposition,
-    tasks: Sequence[MergeTask],
     symbols: Collection[str] | None,
     calendar: Calendar,
     report: ConsolidateReport,
     progress: Progress,
-) -> Iterator[MergeTask]:
-    """Yield each task together with all that landed for its symbol, and one for each symbol that only landing has."""
-    index = read_index(store)
+) -> None:
+    """Read all that landed for some symbols (None: for all)."""
     found = LandedMerge()
-    take_landed(store, None, index, landed, found, universe=symbols, calendar=calendar, progress=progress)
+    take_landed(store, None, read_index(store), landed, found, universe=symbols, calendar=calendar, progress=progress)
     report.left += found.unread.values()
+
+
+def _with_landed(landed: Transposition, tasks: Sequence[MergeTask], shard: Shard) -> Iterator[MergeTask]:
+    """Yield each task together with all that landed for its symbol, and one for each symbol that only landing has."""
     by_symbol = {task.files.symbol: task for task in tasks}
     for symbol, bars in landed.histories():
-        task = by_symbol.pop(symbol, MergeTask(SymbolFiles(symbol, None, ()), ()))
-        yield replace(task, extra=bars, rebuild=True)
+        if shard.holds(symbol):
+            task = by_symbol.pop(symbol, MergeTask(SymbolFiles(symbol, None, ()), ()))
+            yield replace(task, extra=bars, rebuild=True)
     yield from by_symbol.values()
 
 
@@ -134,6 +152,7 @@ def _proven(merged: Merged, now: datetime, retention_days: int) -> Iterator[Remo
 
 
 def _count(report: ConsolidateReport, merged: Merged) -> None:
+    report.symbols_read += 1
     report.symbols_changed += merged.written
     report.sessions_added += merged.added
     report.sessions_changed += merged.changed

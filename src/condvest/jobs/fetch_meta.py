@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -23,6 +23,8 @@ from condvest.domain.metadata import (
 )
 from condvest.errors import TransientError
 from condvest.jobs.progress import Progress, silent
+from condvest.jobs.record_symbols import record_symbols
+from condvest.jobs.stopping import Stop, never
 from condvest.log import event, warn
 from condvest.storage import layout
 from condvest.storage.actions import read_dividends, read_splits, update_dividends, update_splits
@@ -57,7 +59,11 @@ class MetaSource(Protocol):
 
 @dataclass(slots=True)
 class MetaReport:
-    """What a metadata fetch did: counts of what changed; `left` names rows that cannot be read and listings that are short."""
+    """What a metadata fetch did: counts of what changed; `left` names rows that cannot be read and listings that are short.
+
+    `landed`: keys of the answers that tell of symbols, for who records them. `remaining`: symbols whose details it did not
+    ask for, as it was asked to stop.
+    """
 
     symbols: int = 0
     symbols_changed: int = 0
@@ -68,6 +74,8 @@ class MetaReport:
     dividends_changed: bool = False
     closures_recorded: int = 0
     left: list[str] = field(default_factory=list)
+    landed: list[str] = field(default_factory=list)
+    remaining: list[str] = field(default_factory=list)
 
     @property
     def nothing_new(self) -> bool:
@@ -89,20 +97,49 @@ def fetch_meta(
     """Bring symbols, splits, dividends and announced closures up to what the provider says at `now`. Idempotent.
 
     `details` is how many tickers' details may be asked for, one request each: new ones first, then the stalest beyond 30
-    days. An action keeps when it was first seen; one that the provider no longer gives is marked as withdrawn, never deleted.
-    A listing with fewer than half of the actions known is not believed: nothing is withdrawn and it stands in `left`.
+    days. What the provider says lands first, then it is recorded.
     """
     report = MetaReport()
-    steps: dict[str, Callable[[], None]] = {
-        "tickers": lambda: _tickers(source, state, now, universe, report),
-        "splits": lambda: _splits(store, source, now, universe, report),
-        "dividends": lambda: _dividends(store, source, now, universe, report),
-        "closures": lambda: _closures(store, source, report),
-        "details": lambda: _details(source, state, now, details, report),
-    }
-    for done, (name, step) in enumerate(steps.items(), 1):
-        step()
-        progress(f"fetch meta: {name}", done, len(steps))
+    _land_tickers(store, source, now, universe, report)
+    progress("fetch meta: tickers", 1, 5)
+    report.symbols_changed = record_symbols(store, state, report.landed, now=now, universe=universe)
+    _land_actions(store, source, now, universe, report, progress)
+    wanted = state.stale_details(details, now) if details else []
+    asked = _land_details(store, source, wanted, now, never, report)
+    record_symbols(store, state, asked, now=now, universe=universe)
+    report.landed += asked
+    progress("fetch meta: details", 5, 5)
+    return _told(report)
+
+
+def land_meta(
+    store: Store,
+    source: MetaSource,
+    *,
+    now: datetime,
+    details: Sequence[str] = (),
+    listings: bool = True,
+    universe: frozenset[str] | None = None,
+    stop: Stop = never,
+    progress: Progress = silent,
+) -> MetaReport:
+    """Land what the provider says at `now`, and bring what the lake itself keeps of it up to date. Idempotent.
+
+    That is the ledger of splits and dividends, and announced closures. Symbols and their details are for the state
+    database: `record_symbols` takes them from `report.landed`. `details` names the tickers to ask about, one request each;
+    without `listings` nothing else is asked.
+    """
+    report = MetaReport()
+    if listings:
+        _land_tickers(store, source, now, universe, report)
+        progress("fetch meta: tickers", 1, 5)
+        _land_actions(store, source, now, universe, report, progress)
+    report.landed += _land_details(store, source, details, now, stop, report)
+    progress("fetch meta: details", 5, 5)
+    return _told(report)
+
+
+def _told(report: MetaReport) -> MetaReport:
     for line in report.left:
         warn("metadata_left", what=line)
     return report
@@ -112,16 +149,36 @@ def _wanted(symbol: str, universe: frozenset[str] | None) -> bool:
     return universe is None or symbol in universe
 
 
-def _tickers(
-    source: MetaSource, state: State, now: datetime, universe: frozenset[str] | None, report: MetaReport
+def _land_tickers(
+    store: Store, source: MetaSource, now: datetime, universe: frozenset[str] | None, report: MetaReport
 ) -> None:
-    given = ({"active": active, **row} for active in (True, False) for row in source.tickers(active))
+    """Land both lists in one: a ticker that was used again stands in both, and the listed company counts."""
+    given = [{"active": active, **row} for active in (True, False) for row in source.tickers(active)]
     rows, bad = parse_rows(given, symbol_of)
-    # Both lists in one call: a ticker that was used again stands in both, and the listed company counts.
-    wanted = [row for row in rows if _wanted(row.symbol, universe)]
-    report.symbols = len(wanted)
-    report.symbols_changed = state.upsert_symbols(wanted, now)
+    report.symbols = sum(_wanted(row.symbol, universe) for row in rows)
     report.left += [f"ticker {line}" for line in bad]
+    report.landed.append(_land(store, "tickers", given, now))
+
+
+def _land_actions(
+    store: Store,
+    source: MetaSource,
+    now: datetime,
+    universe: frozenset[str] | None,
+    report: MetaReport,
+    progress: Progress,
+) -> None:
+    """Land splits and dividends, and bring their ledgers and the closures up to date.
+
+    An action keeps when it was first seen; one that the provider no longer gives is marked as withdrawn, never deleted. A
+    listing with fewer than half of the actions known is not believed: nothing is withdrawn and it stands in `left`.
+    """
+    _splits(store, source, now, universe, report)
+    progress("fetch meta: splits", 2, 5)
+    _dividends(store, source, now, universe, report)
+    progress("fetch meta: dividends", 3, 5)
+    _closures(store, source, report)
+    progress("fetch meta: closures", 4, 5)
 
 
 def _splits(
@@ -158,18 +215,21 @@ def _is_believable(kind: str, given: Sequence[Action], known: Sequence[Action], 
     return False
 
 
-def _land(store: Store, kind: layout.ActionKind, rows: Sequence[dict[str, Any]], now: datetime) -> None:
-    """Land a listing unless the last one that landed has the same rows."""
-    body = json.dumps(
-        {"results": sorted(rows, key=lambda row: json.dumps(row, sort_keys=True))}, sort_keys=True
-    ).encode()
+def _land(store: Store, kind: layout.ListingKind, rows: Sequence[dict[str, Any]], now: datetime) -> str:
+    """Land a listing unless the last one that landed has the same rows; return the key under which they lie."""
+    texts = sorted(json.dumps(row, sort_keys=True) for row in rows)
+    body = f'{{"results": [{", ".join(texts)}]}}'.encode()
     digest = hashlib.sha256(body).hexdigest()[:16]
-    found = [layout.parse_landing_key(info.key) for info in store.list(layout.landing_prefix(kind))]
-    landed = max((key for key in found if key is not None), key=lambda key: key.instant, default=None)
-    if landed is None or landed.digest != digest:
-        # Later than the last one even by a clock that went back, or that one would look like the last for ever.
-        store.put(layout.actions_landing_key(kind, next_instant(now, landed), digest), pack(body))
-        event("listing_landed", kind=kind, rows=len(rows))
+    found = [(info.key, layout.parse_landing_key(info.key)) for info in store.list(layout.landing_prefix(kind))]
+    landed = [(known.instant, key, known) for key, known in found if known is not None]
+    _, key, last = max(landed, default=(now, "", None))
+    if last is not None and last.digest == digest:
+        return key
+    # Later than the last one even by a clock that went back, or that one would look like the last for ever.
+    key = layout.listing_landing_key(kind, next_instant(now, last), digest)
+    store.put(key, pack(body))
+    event("listing_landed", kind=kind, rows=len(rows))
+    return key
 
 
 def _closures(store: Store, source: MetaSource, report: MetaReport) -> None:
@@ -184,13 +244,22 @@ def _closures(store: Store, source: MetaSource, report: MetaReport) -> None:
         warn("closures_recorded", days=",".join(map(str, days)), effect="silver is rebuilt by the next resample")
 
 
-def _details(source: MetaSource, state: State, now: datetime, limit: int, report: MetaReport) -> None:
-    for symbol in state.stale_details(limit, now) if limit else []:
+def _land_details(
+    store: Store, source: MetaSource, symbols: Sequence[str], now: datetime, stop: Stop, report: MetaReport
+) -> list[str]:
+    """Ask for the details of some tickers and land what came; return the key under which it lies, if anything came."""
+    given: list[dict[str, Any]] = []
+    for done, symbol in enumerate(symbols):
+        if stop():
+            report.remaining = list(symbols[done:])
+            break
         try:
-            rows, bad = parse_rows([source.ticker_details(symbol) or {}], partial(details_of, symbol, now=now))
+            row = {**(source.ticker_details(symbol) or {}), "ticker": symbol}
         except TransientError as error:
             report.left.append(f"details of {symbol}: {error}")
             continue
+        good, bad = parse_rows([row], partial(details_of, now=now))
         report.left += [f"details of {symbol} {line}" for line in bad]
-        report.details += len(rows)
-        state.upsert_symbols(rows, now)
+        report.details += len(good)
+        given.append(row)
+    return [_land(store, "details", given, now)] if given else []

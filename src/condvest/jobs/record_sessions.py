@@ -44,7 +44,7 @@ class RecordReport:
     """What was recorded. Sessions by what they became; `left` names those that landed and are not whole in bronze.
 
     `changed`: rows of the ledger that are new or other than before. `remaining`: sessions that it did not look at, as it
-    was asked to stop.
+    was asked to stop. `symbols_changed` and `incomplete_symbols`: the same of symbols and of ranges of single symbols.
     """
 
     changed: int = 0
@@ -53,17 +53,19 @@ class RecordReport:
     final: list[date] = field(default_factory=list)
     incomplete: dict[date, str] = field(default_factory=dict)
     refused: int = 0
+    symbols_changed: int = 0
+    incomplete_symbols: list[str] = field(default_factory=list)
     remaining: list[date] = field(default_factory=list)
 
     @property
     def left(self) -> list[str]:
         """What the next fetch has to complete."""
-        return [f"{session}: {reason}" for session, reason in sorted(self.incomplete.items())]
+        return [f"{session}: {reason}" for session, reason in sorted(self.incomplete.items())] + self.incomplete_symbols
 
     @property
     def nothing_new(self) -> bool:
         """Whether the ledger was right already."""
-        return not self.changed
+        return not (self.changed or self.symbols_changed)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from datetime import date, datetime
 from typing import Any, Final
 
 from condvest.domain.calendar import new_york_date
+from condvest.domain.shard import WHOLE, Shard
 from condvest.errors import CommitConflict, ConfigError, ObjectNotFound
 from condvest.jobs.bronze import ReadFile, SymbolFiles, blocks, list_bronze, read_file
 from condvest.jobs.merging import contains
@@ -72,6 +73,7 @@ def vacuum(
     *,
     now: datetime,
     symbols: Collection[str] | None = None,
+    shard: Shard = WHOLE,
     retention_days: int = 30,
     dry_run: bool = False,
     force: bool = False,
@@ -79,12 +81,14 @@ def vacuum(
 ) -> VacuumReport:
     """Remove the `date=` files older than `retention_days` whose rows are, by content, in the committed `data.parquet`.
 
-    Without a `data.parquet` nothing of a symbol goes. `dry_run` proves the same and removes nothing. Idempotent.
+    Without a `data.parquet` nothing of a symbol goes. `dry_run` proves the same and removes nothing. Idempotent;
+    runs of several shards at once keep out of each other's way.
     """
     check_retention(retention_days, force=force)
     report = VacuumReport(dry_run)
     removals: list[Removal] = []
-    for done, block in enumerate(blocks(list_bronze(store, symbols)), 1):
+    listed = (files for files in list_bronze(store, symbols) if shard.holds(files.symbol))
+    for done, block in enumerate(blocks(listed), 1):
         removals += _proven(store, block, now, retention_days, report)
         progress("vacuum", done, None)
     report.removed = [removal.key for removal in removals]

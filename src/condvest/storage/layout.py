@@ -30,15 +30,19 @@ RECENT_BARS: Final = f"{METADATA}recent_bars.parquet"
 
 SessionKind: TypeAlias = Literal["grouped", "flat_files"]
 """Answers that hold the whole market of one session."""
-ActionKind: TypeAlias = Literal["splits", "dividends"]
-"""Answers that hold corporate actions."""
-LandingKind: TypeAlias = Literal["grouped", "flat_files", "range", "splits", "dividends", "confirmed"]
+ListingKind: TypeAlias = Literal["tickers", "details", "splits", "dividends"]
+"""Answers about the whole market, or about many symbols, at one instant: metadata and corporate actions."""
+LandingKind: TypeAlias = Literal[
+    "grouped", "flat_files", "range", "tickers", "details", "splits", "dividends", "confirmed"
+]
 """Everything under `bronze/landing/`; `confirmed` are receipts: a re-fetch brought the same values."""
 
 _SUFFIX: Final[dict[str, str]] = {
     "grouped": "json.gz",
     "flat_files": "csv.gz",
     "range": "json.gz",
+    "tickers": "json.gz",
+    "details": "json.gz",
     "splits": "json.gz",
     "dividends": "json.gz",
     "confirmed": "json",
@@ -154,8 +158,8 @@ def range_landing_key(symbol: str, instant: datetime, digest: str, first: date, 
     return f"{LANDING}range/symbol={encode_symbol(symbol)}/{name}.{_SUFFIX['range']}"
 
 
-def actions_landing_key(kind: ActionKind, instant: datetime, digest: str) -> str:
-    """Return the key of an answer with corporate actions."""
+def listing_landing_key(kind: ListingKind, instant: datetime, digest: str) -> str:
+    """Return the key of a listing: symbols, their details, or corporate actions."""
     return f"{landing_prefix(kind)}{_stamp(instant, digest)}.{_SUFFIX[kind]}"
 
 
