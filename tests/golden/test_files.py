@@ -32,6 +32,8 @@ KINDS = {
     "landing_grouped": layout.landing_prefix("grouped"),
     "landing_confirmed": layout.landing_prefix("confirmed"),
     "landing_range": layout.landing_prefix("range"),
+    "landing_tickers": layout.landing_prefix("tickers"),
+    "landing_details": layout.landing_prefix("details"),
     "landing_splits": layout.landing_prefix("splits"),
     "landing_dividends": layout.landing_prefix("dividends"),
     "daily_bars": layout.BRONZE,
@@ -63,7 +65,7 @@ def live(kit: Kit) -> None:
     kit.evening(NEXT).fetch()
     kit.next_morning(NEXT).fetch()
     kit.fetch_symbols("AAPL", first=DAY, last=NEXT)
-    kit.fetch_meta()
+    kit.fetch_meta(details=1)
     kit.consolidate()
     kit.resample(3)
     kit.after(days=7).vacuum(retention_days=7, symbols=["AAPL"])

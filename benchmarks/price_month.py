@@ -1,0 +1,187 @@
+"""Price a month on AWS: run real days of a whole market through both zones, meter their requests, multiply by a price table.
+
+    python benchmarks/price_month.py [--symbols 12000] [--prices deploy/prices.json]
+
+The days are run by the functions that the Lambda handlers call, on a folder whose store counts requests as S3 bills them. A
+month has 21 sessions, each fetched in the evening and once more the next morning, when 1 % of the bars are restated.
+Durations on Lambda are not measured here: they are taken from the time that the requests need at 20 ms and 64 in flight, plus
+the CPU seconds of this machine. Fixed parts (database, endpoint, secrets, alarms) are billed whatever the market does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections import defaultdict
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from datetime import time as clock
+from pathlib import Path
+
+from condvest.app import App
+from condvest.app.commands import consolidate, resample
+from condvest.app.dates import DateOptions
+from condvest.app.runs import JobResult
+from condvest.app.zones import Landed, fetch_planned, land_meta, plan, record
+from condvest.config import Settings
+from condvest.demo.market import NEW_YORK, Bar, Market
+from condvest.demo.standin import StandIn
+from condvest.domain.calendar import Calendar
+
+_SESSIONS_A_MONTH = 21
+_HOURS_A_MONTH = 730
+_LATENCY_SECONDS = 0.02
+_IN_FLIGHT = 64
+#: Memory of the functions (GB), as the stack has them; the resampler's vCPU and GB.
+_MEMORY_GB = {"fetch bars": 2.0, "fetch meta": 1.0, "record": 2.0, "consolidate": 3.0}
+_BATCH = (2.0, 8.0)
+
+
+@dataclass
+class Meter:
+    """What the steps of the days asked for."""
+
+    puts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    gets: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    bytes_out: int = 0
+
+    def add(self, result: JobResult, cpu_seconds: float) -> None:
+        """Take one step."""
+        traffic = result.traffic
+        self.puts[result.job] += traffic.puts + traffic.lists
+        self.gets[result.job] += traffic.gets
+        requests = traffic.puts + traffic.lists + traffic.gets + traffic.deletes
+        self.seconds[result.job] += cpu_seconds + requests * _LATENCY_SECONDS / _IN_FLIGHT
+        self.bytes_out += traffic.bytes_out
+
+
+def main() -> None:
+    """Run the days and print what a month costs."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--symbols", type=int, default=12_000)
+    parser.add_argument("--prices", type=Path, default=Path(__file__).parents[1] / "deploy" / "prices.json")
+    options = parser.parse_args()
+    prices = json.loads(options.prices.read_text())
+    meter = _two_days(options.symbols)
+    _print(meter, prices, options.symbols)
+
+
+def _two_days(symbols: int) -> Meter:
+    """Fill a lake with a month, then meter two days of it: evening and morning, each with all its steps."""
+    sessions = Calendar.shipped().sessions(date(2025, 10, 1), date(2025, 11, 19))
+    market, at = _market(symbols, sessions), datetime(2025, 11, 1, tzinfo=UTC)
+    meter = Meter()
+    with tempfile.TemporaryDirectory() as lake, StandIn(market, now=lambda: at) as provider:
+        settings = Settings(
+            lake_url=lake,
+            condvest_fsync=False,
+            polygon_api_key=provider.api_key,  # type: ignore[arg-type]  # pydantic makes a SecretStr of it
+            polygon_base_url=provider.url,
+            polygon_requests_per_minute=0,
+        )
+        at = _close(sessions[-3])
+        _day(settings, at, Meter(), DateOptions(first=str(sessions[0])))
+        for session in sessions[-2:]:
+            at = _close(session)
+            _day(settings, at, meter)
+            for number in range(0, symbols, 100):
+                market.set_bar(_name(number), session, _bar(number, 11.0))
+            at = Calendar.shipped().final_due(session) + timedelta(minutes=15)
+            _day(settings, at, meter)
+    return meter
+
+
+def _day(settings: Settings, at: datetime, meter: Meter, dates: DateOptions = DateOptions()) -> None:  # noqa: B008 - frozen
+    """Take the steps of one execution of the state machine."""
+    started = time.process_time()
+
+    def took(result: JobResult) -> JobResult:
+        nonlocal started
+        meter.add(result, time.process_time() - started)
+        started = time.process_time()
+        return result
+
+    with App(settings, now=at) as app:
+        fetched = fetch_planned(app, plan(app, dates))
+        took(fetched.result)
+        meta = took(land_meta(app))
+        took(record(app, Landed(refused=fetched.refused, listings=meta.counts["landed"], listed_at=at)))
+        took(consolidate(app))
+        took(resample(app))
+
+
+def _print(meter: Meter, prices: dict[str, float], symbols: int) -> None:
+    days = 2
+    factor = _SESSIONS_A_MONTH / days
+    print(f"{symbols:,} symbols; prices of {prices['region']}, {prices['date']}, in {prices['currency']}\n")
+    print("| step, a session (evening and morning) | PUT and LIST | GET | seconds |\n|---|---|---|---|")
+    for job in meter.seconds:
+        print(
+            f"| {job} | {meter.puts[job] / days:,.0f} | {meter.gets[job] / days:,.0f} | {meter.seconds[job] / days:.0f} |"
+        )
+    lines = _lines(meter, prices, factor)
+    print("\n| part, a month | USD |\n|---|---|")
+    for name, cost in lines.items():
+        print(f"| {name} | {cost:.2f} |")
+    print(f"| total | {sum(lines.values()):.2f} |")
+
+
+def _lines(meter: Meter, prices: dict[str, float], factor: float) -> dict[str, float]:
+    gb_seconds = sum(meter.seconds[job] * memory for job, memory in _MEMORY_GB.items()) * factor
+    cpus, memory_gb = _BATCH
+    batch_hours = (meter.seconds["resample"] * factor + 60 * 2 * _SESSIONS_A_MONTH) / 3600  # a minute to start each
+    batch = batch_hours * (
+        cpus * prices["fargate_spot_vcpu_hour_arm64"] + memory_gb * prices["fargate_spot_gb_hour_arm64"]
+    )
+    requests = sum(meter.puts.values()) / 1000 * prices["s3_put_list_per_1000"]
+    requests += sum(meter.gets.values()) / 1000 * prices["s3_get_per_1000"]
+    return {
+        "S3 requests": requests * factor,
+        "S3 storage (10 GB of lake, 25 GB of older versions)": 35 * prices["s3_storage_gb_month"],
+        "Lambda": gb_seconds * prices["lambda_gb_second_arm64"],
+        "Batch (Fargate Spot)": batch,
+        "Step Functions, logs, metrics, 10 alarms": 2
+        * _SESSIONS_A_MONTH
+        * 20
+        / 1000
+        * prices["states_transition_per_1000"]
+        + 0.5 * prices["logs_gb"]
+        + 35 * prices["metric_month"] * 2 / 24
+        + 10 * prices["alarm_month"],
+        "RDS db.t4g.micro, 20 GB": prices["rds_t4g_micro_hour"] * _HOURS_A_MONTH + 20 * prices["rds_storage_gb_month"],
+        "endpoint for Secrets Manager, one zone": prices["interface_endpoint_hour"] * _HOURS_A_MONTH,
+        "2 secrets": 2 * prices["secret_month"],
+    }
+
+
+def _market(symbols: int, sessions: list[date]) -> Market:
+    market = Market()
+    for session in sessions:
+        for number in range(symbols):
+            market.set_bar(_name(number), session, _bar(number, 10.0))
+    return market
+
+
+def _bar(number: int, close: float) -> Bar:
+    close = close + number % 97
+    return Bar(close - 0.5, close + 1, close - 1, close, 1000.0 + number, close, 12)
+
+
+def _name(number: int) -> str:
+    letters = ""
+    number += 1
+    while number:
+        number, letter = divmod(number - 1, 26)
+        letters = chr(65 + letter) + letters
+    return letters
+
+
+def _close(session: date) -> datetime:
+    return datetime.combine(session, clock(16, 5), tzinfo=NEW_YORK).astimezone(UTC)
+
+
+if __name__ == "__main__":
+    main()
