@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_FLAGS := --quiet --disable-pip-version-check --require-hashes
 
-.PHONY: help setup demo test cover check format lint types imports lock calendar schema clean
+.PHONY: help setup demo test check format lint types imports lock calendar aws-tools deploy-check schema clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -27,13 +27,36 @@ calendar: .venv-calendar/.ready ## make the environment that compares the shippe
 	.venv-calendar/bin/python -m pip install $(PIP_FLAGS) -r requirements/calendar.lock
 	@touch $@
 
+# The tools of the AWS deployment, and its emulators, in an environment of their own too: they bring a hundred packages.
+aws-tools: .venv-aws/.ready ## make the environment that checks and rehearses the AWS deployment
+
+.venv-aws/.ready: requirements/aws.lock
+	$(PYTHON) -m venv .venv-aws
+	.venv-aws/bin/python -m pip install $(PIP_FLAGS) -r requirements/aws.lock
+	@touch $@
+
 demo: setup ## the main job on real bars, start to end
 	$(BIN)/condvest demo
 
-test: setup calendar ## all tests
+test: setup calendar aws-tools ## all tests
 	$(BIN)/python -m pytest -n 2 --cov --cov-report=term
 
-check: setup format-check lint types imports test ## format, lint, types, import contracts, then all tests
+.PHONY: test-aws
+test-aws: setup aws-tools ## the deployment on an emulator, alone
+	$(BIN)/python -m pytest -m aws
+
+# cfn-lint also knows the state machine's language; hadolint the Dockerfile's, shellcheck that of the scripts.
+deploy-check: aws-tools ## templates, policies, state machine, scripts and Dockerfile
+	.venv-aws/bin/cfn-lint deploy/stack/*.yaml
+	.venv-aws/bin/python -W ignore::UserWarning tools/check_stack.py
+	.venv-aws/bin/shellcheck --external-sources deploy/*.sh deploy/*/*.sh local_dev/*.sh .ci/run
+	.venv-aws/bin/hadolint deploy/batch/Dockerfile
+
+.PHONY: price
+price: setup ## what a month on AWS costs, from metered days
+	$(BIN)/python benchmarks/price_month.py
+
+check: setup format-check lint types imports deploy-check test ## format, lint, types, import contracts, then all tests
 
 format: setup ## write the code in the project's format
 	$(BIN)/ruff format . && $(BIN)/ruff check --fix .
@@ -55,12 +78,15 @@ lock: ## pin every version anew, with hashes and without addresses (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --extra demo --extra aws pyproject.toml requirements/dev.in -o requirements/dev.lock
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-deps requirements/sample.in -o requirements/sample.lock
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url requirements/calendar.in -o requirements/calendar.lock
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url requirements/aws.in -o requirements/aws.lock
+	uv pip compile --quiet --universal --python-version 3.12 --generate-hashes --no-emit-index-url --constraint requirements/dev.lock deploy/lambda/layer_requirements.in -o deploy/lambda/layer_requirements.txt
+	uv pip compile --quiet --universal --python-version 3.12 --generate-hashes --no-emit-index-url --constraint requirements/dev.lock deploy/batch/requirements.in -o deploy/batch/requirements.txt
 
 schema: setup ## write database/schemas/schema_init_postgres.sql from the migrations
 	$(BIN)/python tools/build_schema.py
 
 clean: ## remove what make made
-	rm -rf .venv .venv-calendar .coverage* .pytest_cache .mypy_cache .ruff_cache .hypothesis demo-lake
+	rm -rf .venv .venv-calendar .venv-aws build .coverage* .pytest_cache .mypy_cache .ruff_cache .hypothesis demo-lake
 
 .PHONY: bench
 bench: setup ## the jobs beside their floors and a peer, as ratios (SYMBOLS=540)

@@ -117,8 +117,8 @@ def place_of(target: str) -> Callable[[str], bool]:
 
 def test_tables_are_read() -> None:
     """Both parts have rows, and each row says where."""
-    assert len(BUILT) > 40
-    assert len(NOT_YET) > 5
+    assert len(BUILT) > 60
+    assert NOT_YET
     assert [row.name for row in BUILT + NOT_YET if not row.targets] == []
 
 

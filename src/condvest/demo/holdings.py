@@ -21,7 +21,7 @@ _PARQUET: Final = ".parquet"
 _MEANINGS: Final = {
     "bronze/landing/grouped/": "answers of the provider",
     "bronze/landing/confirmed/": "receipts: the same again",
-    "bronze/landing/": "answers: splits, dividends",
+    "bronze/landing/": "answers: metadata",
     "bronze/raw_ohlcv/symbol=*/date": "daily bars, as fetched",
     "bronze/raw_ohlcv/symbol=*/data": "daily bars, consolidated",
     "bronze/corporate_actions/": "splits, dividends",
