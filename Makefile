@@ -2,7 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP_FLAGS := --quiet --disable-pip-version-check --require-hashes
+# The locks are whole. pip resolves nothing (older ones ask for `coverage[toml]` anew, without its pin): it checks afterwards.
+PIP_FLAGS := --quiet --disable-pip-version-check --require-hashes --no-deps
 
 .PHONY: help setup demo test check format lint types imports lock calendar aws-tools deploy-check schema clean
 
@@ -13,9 +14,10 @@ setup: $(VENV)/.ready ## make the virtual environment in .venv
 
 $(VENV)/.ready: requirements/dev.lock requirements/sample.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("condvest needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Say which to use: make PYTHON=python3.12") if sys.version_info < (3, 11) else None'
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install $(PIP_FLAGS) -r requirements/dev.lock
-	$(BIN)/python -m pip install $(PIP_FLAGS) --no-deps -r requirements/sample.lock
+	$(BIN)/python -m pip check --disable-pip-version-check
+	$(BIN)/python -m pip install $(PIP_FLAGS) -r requirements/sample.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
@@ -23,16 +25,18 @@ $(VENV)/.ready: requirements/dev.lock requirements/sample.lock pyproject.toml
 calendar: .venv-calendar/.ready ## make the environment that compares the shipped calendar with the library
 
 .venv-calendar/.ready: requirements/calendar.lock
-	$(PYTHON) -m venv .venv-calendar
+	$(PYTHON) -m venv --clear .venv-calendar
 	.venv-calendar/bin/python -m pip install $(PIP_FLAGS) -r requirements/calendar.lock
+	.venv-calendar/bin/python -m pip check --disable-pip-version-check
 	@touch $@
 
 # The tools of the AWS deployment, and its emulators, in an environment of their own too: they bring a hundred packages.
 aws-tools: .venv-aws/.ready ## make the environment that checks and rehearses the AWS deployment
 
 .venv-aws/.ready: requirements/aws.lock
-	$(PYTHON) -m venv .venv-aws
+	$(PYTHON) -m venv --clear .venv-aws
 	.venv-aws/bin/python -m pip install $(PIP_FLAGS) -r requirements/aws.lock
+	.venv-aws/bin/python -m pip check --disable-pip-version-check
 	@touch $@
 
 demo: setup ## the main job on real bars, start to end
