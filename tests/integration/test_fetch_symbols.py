@@ -156,6 +156,16 @@ def test_a_bad_row_goes_to_quarantine_and_the_rest_comes(kit: Kit) -> None:
     assert list(kit.closes("AAPL")) == [DAY, THIRD]
 
 
+def test_sessions_before_the_plan_are_named_and_asked_for_once(tmp_path: Path) -> None:
+    """A plan that does not reach back so far is no failure: what came before the refusal stays, and one request tells it."""
+    with Kit(tmp_path, plan_start=THIRD) as kit:
+        report = kit.evening(THIRD).fetch_symbols("AAPL", "IBM", first=DAY, last=NEXT)
+        assert (report.asked, report.not_entitled, report.left) == (1, [DAY, NEXT], [])
+        assert report.nothing_new
+        report = kit.fetch_symbols("AAPL", "IBM", first=DAY, last=THIRD)
+        assert (report.asked, report.not_entitled, report.rows) == (2, [], 2)
+
+
 def test_days_without_a_session_ask_for_nothing(kit: Kit) -> None:
     """A weekend has no session: no request is made."""
     report = kit.evening(DAYS[5]).fetch_symbols("AAPL", first=date(2025, 11, 8), last=date(2025, 11, 9))

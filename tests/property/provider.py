@@ -22,6 +22,7 @@ from condvest.domain.answers import (
     parse_range,
 )
 from condvest.domain.calendar import Calendar
+from condvest.errors import NotEntitled
 from condvest.jobs.fetch_meta import MetaSource
 from condvest.jobs.fetch_symbols import RangeSource
 
@@ -199,6 +200,8 @@ class InProcess:
     def fetch_range(self, symbol: str, first: date, last: date) -> tuple[bytes, ParsedBars]:
         """Return one symbol's bars."""
         self.requests += 1
+        if last < self._plan_start:
+            raise NotEntitled(f"the plan begins on {self._plan_start}")
         start = max(first, self._plan_start)
         days = sorted(day for day in self._market.bars if start <= day <= last)
         rows = shapes.range_rows(self._market, symbol, days, factor=lambda _: 1.0, seen=_as_it_is)

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from condvest.domain.answers import ParsedBars
 from condvest.domain.bars import DAILY_SCHEMA, Reject
 from condvest.domain.calendar import Calendar
+from condvest.errors import NotEntitled
 from condvest.jobs.fetch_bars import BULK_SESSIONS
 from condvest.jobs.fetch_report import FetchReport
 from condvest.jobs.held import not_held
@@ -20,7 +21,7 @@ from condvest.jobs.progress import Progress, silent
 from condvest.jobs.session_log import SessionLog
 from condvest.jobs.stopping import Stop, never
 from condvest.jobs.write_bars import merge_bars, quarantine, write_bars
-from condvest.log import event
+from condvest.log import event, warn
 from condvest.storage import layout
 from condvest.storage.landing import LandingIndex, fold, next_instant, pack, read_index
 from condvest.storage.parquet import concat
@@ -51,8 +52,8 @@ def fetch_symbols(
 
     Answers land first. More than 20 sessions go straight into `data.parquet`, fewer into `date=` files too. A row on a day
     without a session goes to quarantine. What is known already follows from landing: every landed answer of these sessions
-    is read once. Asked to stop, it completes the symbols that it has asked for and leaves the others in
-    `remaining_symbols`.
+    is read once. Sessions that all lie before the plan's first one stand in `not_entitled`. Asked to stop, it completes
+    the symbols that it has asked for and leaves the others in `remaining_symbols`.
     """
     sessions = calendar.sessions(first, last)
     report = FetchReport()
@@ -64,8 +65,13 @@ def fetch_symbols(
             report.remaining_symbols = list(symbols[done - 1 :])
             symbols = symbols[: done - 1]
             break
-        body, parsed = source.fetch_range(symbol, first, last)
         report.asked += 1
+        try:
+            body, parsed = source.fetch_range(symbol, first, last)
+        except NotEntitled as error:  # of these sessions, whatever the symbol
+            warn("range_refused", first=first, last=last, state="not_entitled", reason=str(error))
+            report.not_entitled = list(sessions)
+            break
         store.put_many(_landing(index, symbol, body, parsed, calendar, now, report, (first, last)))
         progress("fetch symbols", done, len(symbols))
     index = read_index(store, sessions)
