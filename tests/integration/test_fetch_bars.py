@@ -486,6 +486,20 @@ def test_what_landed_in_the_evening_is_asked_for_again_when_final_bars_are_out(k
     kit.assert_as_rebuilt()
 
 
+def test_a_fetch_of_a_done_session_that_is_killed_before_landing_asks_again(kit: Kit) -> None:
+    """The ledger was told that a later answer comes, and none did: what is landed is the old one, and does not serve."""
+    kit.next_morning(DAY).fetch(DAY)
+    kit.market.set_bar("AAPL", DAY, bar(111.0))
+    kit.lake.kill_at(0)
+    with pytest.raises(Killed):
+        kit.after(days=1).fetch(DAY)
+    kit.lake.kill_at(None)
+    assert kit.states() == {DAY: "pending"}
+    report = kit.fetch(DAY)
+    assert (report.asked, report.resumed, report.restated) == (1, 0, 1)
+    assert kit.closes("AAPL") == {DAY: 111.0}
+
+
 def test_a_row_that_came_and_went_and_came_while_runs_were_killed_is_as_rebuilt(kit: Kit) -> None:
     """Two answers landed in runs that were killed, the second with the values of before: bronze follows landing."""
     kit.evening(DAY).fetch(DAY)

@@ -127,9 +127,12 @@ def _ask(fetch: _Fetch, sessions: Sequence[date], progress: Progress) -> None:
 
 
 def _is_landed(fetch: _Fetch, session: date) -> bool:
-    """Say whether the landed answer serves: the session is not done, and asking again would not make it final."""
-    seen = fetch.index.seen_through(session)
-    if seen is None or fetch.ledger[session].state in _DONE:
+    """Say whether the landed answer serves: it is not in the ledger yet, and asking again would not make it final.
+
+    A session that was opened again for an answer that then did not land still has the digest of the one before.
+    """
+    row, last, seen = fetch.ledger[session], fetch.index.last(session), fetch.index.seen_through(session)
+    if last is None or seen is None or row.state in _DONE or row.answer_digest == last.digest:
         return False
     due_at = fetch.calendar.final_due(session)
     return seen >= due_at or fetch.now < due_at
