@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Iterator
@@ -13,6 +14,8 @@ from typing import TypeVar
 K = TypeVar("K")
 T = TypeVar("T")
 
+_END_SECONDS = 5.0
+
 
 class LoopThread:
     """An asyncio loop that runs in a daemon thread of its own. Calls may come from any thread but the loop's."""
@@ -20,7 +23,9 @@ class LoopThread:
     def __init__(self) -> None:
         """Start the thread; it ends with the process."""
         self._loop = asyncio.new_event_loop()
-        threading.Thread(target=self._loop.run_forever, name="condvest-io", daemon=True).start()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="condvest-io", daemon=True)
+        self._thread.start()
+        atexit.register(self._end)
 
     def run(self, work: Coroutine[object, object, T]) -> T:
         """Run one coroutine to its end and return what it returns, or raise what it raises."""
@@ -29,6 +34,23 @@ class LoopThread:
     def start(self, work: Coroutine[object, object, T]) -> Future[T]:
         """Start one coroutine and return what will hold its result."""
         return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def _end(self) -> None:
+        """Cancel what is under way and end the thread, before the interpreter goes.
+
+        A request that completes while the interpreter is being taken down aborts the process, with all its work done.
+        """
+
+        async def cancel_all() -> None:
+            tasks = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks, timeout=_END_SECONDS) if tasks else None
+
+        if self._thread.is_alive():
+            self.run(cancel_all())
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join(_END_SECONDS)
 
 
 @cache

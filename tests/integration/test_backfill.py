@@ -199,12 +199,8 @@ def test_a_universe_limits_what_is_merged(small: Kit) -> None:
 
 def test_another_writer_of_the_same_symbol_loses_nothing(small: Kit) -> None:
     """Rule 6: a session that another run merged in between stays."""
-
-    def other() -> None:
-        small.evening(DAYS[22]).fetch(DAYS[22])
-        small.consolidate(skip_cleanup=True)
-
-    small.lake.first(layout.data_key("AAPL"), other)
+    small.evening(DAYS[22]).fetch(DAYS[22])
+    small.lake.first(layout.data_key("AAPL"), lambda: small.consolidate(skip_cleanup=True))
     small.fetch(*MANY)
     small.consolidate()
     assert list(small.closes("AAPL")) == [*MANY, DAYS[22]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -410,3 +411,30 @@ def test_only_a_started_run_can_be_finished(state: State) -> None:
     """A number that is not there is an error, not a silence (D26)."""
     with pytest.raises(DataError, match="run 7 is not in batch_jobs"):
         state.finish_run(7, "done", counts={}, now=NOW)
+
+
+# --- fetches take turns -----------------------------------------------------------------------------------------
+
+
+def test_one_fetch_at_a_time(state: State, state_url: str) -> None:
+    """Who comes second waits, and is told when it takes too long; when the first has ended, or fell, it goes on."""
+    with State.open(state_url, migrate=False) as other:
+        with state.exclusive(), pytest.raises(TransientError, match="another fetch into this lake"):
+            other.exclusive(wait_seconds=0.05).__enter__()
+        with pytest.raises(RuntimeError, match="fell"), state.exclusive():
+            raise RuntimeError("fell")
+        with other.exclusive(wait_seconds=0.05):
+            assert state.sessions() == []
+
+
+def test_the_lock_of_fetches_goes_with_its_process(state: State, state_url: str) -> None:
+    """A fetch that is killed keeps nobody out."""
+    code = (
+        "import os, signal, sys; from condvest.state import State\n"
+        "with State.open(sys.argv[1], migrate=False).exclusive():\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, state_url], check=False)
+    assert done.returncode == -signal.SIGKILL
+    with state.exclusive(wait_seconds=5):
+        pass

@@ -20,9 +20,10 @@ Rows = list[tuple[Any, ...]]
 class LakeView:
     """Reads a lake without the code under test, but for its keys."""
 
-    def __init__(self, store: Store) -> None:
-        """Look at a store; nothing is read yet."""
+    def __init__(self, store: Store, *, unreadable_is_empty: bool = False) -> None:
+        """Look at a store; nothing is read yet. A file that is no parquet raises, or has no rows."""
         self._store = store
+        self._unreadable_is_empty = unreadable_is_empty
         self._read: dict[tuple[str, str], Any] = {}
         self._landed: dict[str, str] = {}
 
@@ -68,7 +69,12 @@ class LakeView:
 
     def _parsed(self, key: str, etag: str, parse: Callable[[bytes], Any]) -> Any:
         if (key, etag) not in self._read:
-            self._read[key, etag] = parse(self._store.get(key).data)
+            try:
+                self._read[key, etag] = parse(self._store.get(key).data)
+            except pa.ArrowInvalid:
+                if not self._unreadable_is_empty:
+                    raise
+                self._read[key, etag] = {}
         return self._read[key, etag]
 
 

@@ -52,19 +52,35 @@ def running_s3_server() -> Iterator[S3Server]:
     A first write to a bucket makes that bucket, for `ACCESS_KEY`; for `PLAIN_ACCESS_KEY` a bucket must be there.
     """
     folder = Path(tempfile.mkdtemp(prefix="condvest-s3-"))
-    config = folder / "s3.json"
-    config.write_text(json.dumps(_identities()))
-    s3, *others = _free_ports(4)
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(_command(folder, config, s3, *others), stdout=log, stderr=log, cwd=folder)
-    server = S3Server(f"http://127.0.0.1:{s3}")
+    (folder / "s3.json").write_text(json.dumps(_identities()))
     try:
-        _await(server, process, folder / "log")
-        yield server
+        server, process = _start(folder)
+        try:
+            yield server
+        finally:
+            process.kill()  # asked politely it takes half a minute, to save what nobody needs
+            process.wait()
     finally:
-        process.kill()  # asked politely it takes half a minute, to save what nobody needs
-        process.wait()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _start(folder: Path) -> tuple[S3Server, subprocess.Popen[bytes]]:
+    """Start the server; somebody else may take one of its ports between the look and the start, so it is tried again."""
+    for is_last in (False, False, True):
+        ports = _free_ports(4)
+        with (folder / "log").open("wb") as log:
+            process = subprocess.Popen(_command(folder, folder / "s3.json", *ports), stdout=log, stderr=log, cwd=folder)
+        server = S3Server(f"http://127.0.0.1:{ports[0]}")
+        try:
+            _await(server, process, folder / "log")
+        except RuntimeError:
+            process.kill()
+            process.wait()
+            if is_last:
+                raise
+        else:
+            return server, process
+    raise AssertionError("the last try raises")
 
 
 def _command(folder: Path, config: Path, s3: int, master: int, volume: int, filer: int) -> list[str]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import date, datetime
-from typing import Any, Protocol
+from typing import Any, Final, Protocol, TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from condvest.domain.answers import ParsedBars
 from condvest.domain.bars import DAILY_SCHEMA, Reject
 from condvest.domain.calendar import Calendar
-from condvest.errors import NotEntitled
+from condvest.errors import CondvestError, NotEntitled
 from condvest.jobs.fetch_bars import BULK_SESSIONS
 from condvest.jobs.fetch_report import FetchReport
 from condvest.jobs.held import not_held
@@ -26,6 +26,10 @@ from condvest.storage import layout
 from condvest.storage.landing import LandingIndex, fold, next_instant, pack, read_index
 from condvest.storage.parquet import concat
 from condvest.storage.store import Store
+
+#: Answers that are landed at once: so many a kill may cost.
+_LANDED_AT_A_TIME: Final = 8
+_Answer: TypeAlias = tuple[str, bytes, ParsedBars]
 
 
 class RangeSource(Protocol):
@@ -59,23 +63,60 @@ def fetch_symbols(
     report = FetchReport()
     if not sessions:
         return report
-    index = read_index(store, sessions)
-    for done, symbol in enumerate(symbols, 1):
+    asked, waiting = list[str](), list[_Answer]()
+
+    def land() -> None:
+        with log.exclusive():  # what landed meanwhile decides what is new
+            index = read_index(store, sessions)
+            for symbol, body, parsed in waiting:
+                store.put_many(_landing(index, symbol, body, parsed, calendar, now, report, (first, last)))
+        asked.extend(symbol for symbol, _, _ in waiting)
+        waiting.clear()
+
+    try:
+        for answer in _answers(source, symbols, sessions, (first, last), report, stop, progress):
+            waiting.append(answer)
+            if len(waiting) == _LANDED_AT_A_TIME:
+                land()
+    except CondvestError:
+        land()
+        raise
+    land()
+    with log.exclusive():
+        _complete(store, log, now, sessions, asked, report)
+    return report
+
+
+def _answers(
+    source: RangeSource,
+    symbols: Sequence[str],
+    sessions: Sequence[date],
+    bounds: tuple[date, date],
+    report: FetchReport,
+    stop: Stop,
+    progress: Progress,
+) -> Iterator[_Answer]:
+    """Ask for one symbol after the other, until all are asked for, or it has to stop, or the plan does not go back so far."""
+    for done, symbol in enumerate(symbols):
         if stop():
-            report.remaining_symbols = list(symbols[done - 1 :])
-            symbols = symbols[: done - 1]
-            break
+            report.remaining_symbols = list(symbols[done:])
+            return
         report.asked += 1
         try:
-            body, parsed = source.fetch_range(symbol, first, last)
+            body, parsed = source.fetch_range(symbol, *bounds)
         except NotEntitled as error:  # of these sessions, whatever the symbol
-            warn("range_refused", first=first, last=last, state="not_entitled", reason=str(error))
+            warn("range_refused", first=bounds[0], last=bounds[1], state="not_entitled", reason=str(error))
             report.not_entitled = list(sessions)
-            break
-        store.put_many(_landing(index, symbol, body, parsed, calendar, now, report, (first, last)))
-        progress("fetch symbols", done, len(symbols))
-    index = read_index(store, sessions)
-    folded = list(fold(store, sessions, index, set(symbols)))
+            return
+        yield symbol, body, parsed
+        progress("fetch symbols", done + 1, len(symbols))
+
+
+def _complete(
+    store: Store, log: SessionLog, now: datetime, sessions: Sequence[date], symbols: Sequence[str], report: FetchReport
+) -> None:
+    """Bring to bronze what landed for some symbols and is not there, then move their watermarks."""
+    folded = list(fold(store, sessions, read_index(store, sessions), set(symbols)))
     report.pending = {one.session: "; ".join(one.problems) for one in folded if one.problems}
     known = [one.bars for one in folded]
     bars = _not_in_bronze(store, concat(known, DAILY_SCHEMA), symbols)
@@ -84,7 +125,6 @@ def fetch_symbols(
         report.unmerged = merge_bars(store, bars) if len(sessions) > BULK_SESSIONS else write_bars(store, bars, now=now)
     if not report.unmerged:
         log.record([], watermarks=_latest(known), reason="fetch", now=now)
-    return report
 
 
 def _landing(

@@ -35,13 +35,18 @@ def rebuild_ledger(
     A session whose landed bars (of the symbols in `universe`; None: of all) are all in bronze by content is final when its
     answer was seen from 11:00 New York time of the next day on, else provisional. Another one that landed is pending: the
     next fetch completes it from landing. A symbol's watermark is its last bar in bronze outside of pending sessions. One
-    transaction; the lake is only read.
+    transaction; the lake is only read. Fetches wait until it is done.
 
     What the lake does not know is not rebuilt: sessions that were never answered (`missing`, `not_entitled`, `pending`
     without an answer) are absent, which is as good as missing; a re-fetch that brought the same values again leaves no
     trace after the first receipt, so `fetched_at` may be earlier; `restated` and `withdrawn` count over all landed answers,
     also those that a backfill or a range brought.
     """
+    with state.exclusive():
+        return _rebuild(store, state, calendar, now, universe)
+
+
+def _rebuild(store: Store, state: State, calendar: Calendar, now: datetime, universe: Collection[str] | None) -> int:
     grid, codes, index = SessionGrid(calendar), SymbolCodes(), read_index(store)
     landed, bronze = (Tally(grid, codes, grid.flags([])) for _ in range(2))
     rows = _landed_rows(store, index, grid, landed, calendar, universe)
@@ -50,14 +55,15 @@ def rebuild_ledger(
     pending = grid.flags([row.session_date for row in rows if row.state == "pending"])
     pending |= short & grid.flags([row.session_date for row in rows])
     open_sessions = {grid.sessions[place] for place in np.flatnonzero(pending).tolist()}
-    rows = [
-        replace(row, state="pending", reason=row.reason or INCOMPLETE) if row.session_date in open_sessions else row
-        for row in rows
-    ]
+    rows = [_opened(row) if row.session_date in open_sessions else row for row in rows]
     watermarks = {symbol: day for symbol, day in last.items() if day not in open_sessions}
     watermarks |= _last_outside(store, last.keys() - watermarks.keys(), grid, pending)
     state.replace_ledger(rows, watermarks=watermarks, reason="rebuild", now=now)
     return len(rows)
+
+
+def _opened(row: LedgerRow) -> LedgerRow:
+    return replace(row, state="pending", answer_digest=None, reason=row.reason or INCOMPLETE)
 
 
 def _landed_rows(

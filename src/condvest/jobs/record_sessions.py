@@ -97,21 +97,28 @@ def record_sessions(
 
     Such a session is provisional or final once bronze holds all its bars, by content, and pending else, even where the ledger
     had it as done: the next fetch completes it. What the ledger knows already costs a listing and nothing more. `refused`
-    are sessions of which a fetch got no answer; they count where nothing landed. The lake is only read.
+    are sessions of which a fetch got no answer; they count where nothing landed. The lake is only read. It takes turns with
+    the fetches that can reach the database.
     """
-    known = {row.session_date: row for row in state.sessions()}
-    index = read_index(store)
-    job = _Record(store, state, calendar, now, universe, index, known, RecordReport())
-    todo = sorted(session for session in index.answers if calendar.is_session(session) and _is_news(job, session))
+    with state.exclusive():
+        known = {row.session_date: row for row in state.sessions()}
+        index = read_index(store)
+        job = _Record(store, state, calendar, now, universe, index, known, RecordReport())
+        _record_news(job, refused, stop, progress)
+    return job.report
+
+
+def _record_news(job: _Record, refused: Sequence[SessionRefusal], stop: Stop, progress: Progress) -> None:
+    landed = (session for session in job.index.answers if job.calendar.is_session(session))
+    todo = sorted(session for session in landed if _is_news(job, session))
     event("record_planned", sessions=len(todo), refused=len(refused) or None)
     _refuse(job, refused)
     for done, block in enumerate(blocks(todo, _BLOCK_SESSIONS)):
         if stop():
             job.report.remaining = todo[done * _BLOCK_SESSIONS :]
-            break
+            return
         _record(job, block)
         progress("record sessions", done * _BLOCK_SESSIONS + len(block), len(todo))
-    return job.report
 
 
 def _is_news(job: _Record, session: date) -> bool:
@@ -164,7 +171,7 @@ def _landed(job: _Record, sessions: Sequence[date]) -> Iterator[tuple[LedgerRow,
 
 
 def _pending(row: LedgerRow) -> LedgerRow:
-    return replace(row, state="pending", reason=INCOMPLETE)
+    return replace(row, state="pending", answer_digest=None, reason=INCOMPLETE)
 
 
 def _last_sessions(

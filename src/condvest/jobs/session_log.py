@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from datetime import date, datetime
 from typing import Protocol
 
@@ -11,6 +12,10 @@ from condvest.domain.ledger import LedgerRow
 
 class SessionLog(Protocol):
     """What a fetch needs of the session ledger. The state database is one, `DetachedLog` another."""
+
+    def exclusive(self) -> AbstractContextManager[None]:
+        """Hold the right to land answers and to record them; another fetch waits for it."""
+        ...
 
     def sessions(self) -> list[LedgerRow]:
         """Return the rows that are known, ascending."""
@@ -28,12 +33,17 @@ class SessionLog(Protocol):
 class DetachedLog:
     """A log of a fetch that cannot reach the state database: it begins with planned rows and ends with the process.
 
-    It acknowledges nothing. `record_sessions` makes ledger and watermarks follow from what landed.
+    It acknowledges nothing. `record_sessions` makes ledger and watermarks follow from what landed. It keeps nobody out: who
+    starts such a fetch sees to it that there is one at a time.
     """
 
     def __init__(self, rows: Iterable[LedgerRow]) -> None:
         """Begin with the rows of a plan."""
         self._rows = {row.session_date: row for row in rows}
+
+    def exclusive(self) -> AbstractContextManager[None]:
+        """Hold nothing."""
+        return nullcontext()
 
     def sessions(self) -> list[LedgerRow]:
         """Return the rows, ascending."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import date, datetime
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from condvest.domain.ledger import LedgerRow
 from condvest.domain.records import RunOutcome, RunRow, SymbolRow, Traffic, WatermarkRow
@@ -13,6 +14,9 @@ from condvest.state import ledger, runs, schema, symbols
 from condvest.state import watermarks as _watermarks
 from condvest.state.engine import Database
 from condvest.state.failures import shown
+
+#: How long a fetch waits for another one. The longest hold is that of a backfill that merges what landed: minutes.
+FETCH_WAIT_SECONDS: Final = 1800.0
 
 
 class State:
@@ -75,6 +79,18 @@ class State:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    @contextmanager
+    def exclusive(self, *, wait_seconds: float = FETCH_WAIT_SECONDS) -> Iterator[None]:
+        """Hold, for a block, the right to bring answers into the lake and to record them; others wait for it.
+
+        It ends with the block, with the process, and with the connection. Reading and all other jobs go on beside it.
+
+        Raises:
+            TransientError: somebody else holds it for longer than `wait_seconds`, or the database is unreachable.
+        """
+        with self._database.exclusive(wait_seconds=wait_seconds):
+            yield
 
     # Session ledger
 

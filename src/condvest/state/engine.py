@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, OperationalError, StatementError
 
-from condvest.errors import ConfigError
-from condvest.state.failures import translated
+from condvest.errors import ConfigError, TransientError
+from condvest.state.failures import shown, translated
 
 # Writers of one PostgreSQL database take turns under this key (the ASCII codes of the name, as a 64-bit number).
 _WRITERS = int.from_bytes(b"condvest")
 _WRITES = "condvest_writes"
+# Who brings answers into the lake takes turns under this one: beside the tables, and longer than a transaction.
+_FETCHERS = _WRITERS + 1
+_LOCK_FILE = ".fetching"
+_LOCK_NOT_AVAILABLE = "55P03"
 _UNREADABLE = (
     "the state database's address cannot be read: it is sqlite:///path or postgresql+psycopg://user:password@host/name;"
     " percent-encode special characters"
@@ -55,6 +60,54 @@ class Database:
                 connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{self._lock_timeout_seconds}s'")
                 connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_WRITERS})")
             yield connection
+
+    @contextmanager
+    def exclusive(self, *, wait_seconds: float) -> Iterator[None]:
+        """Hold the one lock of fetchers. It ends with the block, and with the process or its connection.
+
+        On SQLite it is a file beside the database, on PostgreSQL an advisory lock of a connection of its own.
+
+        Raises:
+            TransientError: another process or thread holds it for longer than `wait_seconds`.
+        """
+        if self.is_sqlite:
+            with self._locked_file(wait_seconds):
+                yield
+            return
+        with translated(self.url), self._engine.connect() as connection:
+            autocommit = connection.execution_options(isolation_level="AUTOCOMMIT")
+            # 0 would be no time-out at all.
+            autocommit.exec_driver_sql(f"SET lock_timeout = {max(1, int(wait_seconds * 1000))}")
+            try:
+                autocommit.exec_driver_sql(f"SELECT pg_advisory_lock({_FETCHERS})")
+            except OperationalError as error:
+                if getattr(error.orig, "sqlstate", None) == _LOCK_NOT_AVAILABLE:
+                    raise self._is_held(wait_seconds) from error
+                raise
+            try:
+                yield
+            finally:
+                with suppress(StatementError):  # the lock went with the connection
+                    autocommit.exec_driver_sql(f"SELECT pg_advisory_unlock({_FETCHERS})")
+                    autocommit.exec_driver_sql("RESET lock_timeout")
+
+    @contextmanager
+    def _locked_file(self, wait_seconds: float) -> Iterator[None]:
+        lock = FileLock(f"{self.url.database}{_LOCK_FILE}", thread_local=False, fallback_to_soft=False)
+        try:
+            lock.acquire(timeout=wait_seconds, poll_interval=0.01)
+        except Timeout as error:
+            raise self._is_held(wait_seconds) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _is_held(self, wait_seconds: float) -> TransientError:
+        return TransientError(
+            f"state database {shown(self.url)}: another fetch into this lake is under way for over {wait_seconds:g} s; wait"
+            " until it has ended, then run again"
+        )
 
     def close(self) -> None:
         """Close every connection."""

@@ -64,6 +64,16 @@ class LandingIndex:
             landed.append((key, found))
             landed.sort(key=lambda answer: _order(answer[1]))
 
+    def take(self, newer: LandingIndex, sessions: Sequence[date]) -> None:
+        """Take what a later listing of some sessions tells of them."""
+        for session in sessions:
+            if session in newer.answers:
+                self.answers[session] = newer.answers[session]
+            if session in newer.confirmed:
+                self.confirmed[session] = newer.confirmed[session]
+        ranges = {*self.ranges, *newer.ranges}
+        self.ranges[:] = sorted(ranges, key=lambda answer: _order(answer[1]))
+
     def last(self, session: date) -> LandingKey | None:
         """Return the last answer with the whole market of a session."""
         return self.answers[session][-1][1] if self.answers.get(session) else None
