@@ -29,6 +29,7 @@ def rebuild_ledger(
     calendar: Calendar,
     now: datetime,
     universe: Collection[str] | None = None,
+    reason: str = "rebuild",
 ) -> int:
     """Make the session ledger and the watermarks follow from the lake; return how many sessions it has. Idempotent.
 
@@ -55,8 +56,8 @@ def rebuild_ledger(
         for row in rows
     ]
     watermarks = {symbol: day for symbol, day in last.items() if day not in open_sessions}
-    watermarks |= _last_outside(store, last.keys() - watermarks.keys(), grid, pending)
-    state.replace_ledger(rows, watermarks=watermarks, reason="rebuild", now=now)
+    watermarks |= last_outside(store, last.keys() - watermarks.keys(), grid, pending)
+    state.replace_ledger(rows, watermarks=watermarks, reason=reason, now=now)
     return len(rows)
 
 
@@ -90,7 +91,7 @@ def _read_bronze(store: Store, tally: Tally, universe: Collection[str] | None) -
     return last
 
 
-def _last_outside(store: Store, symbols: Collection[str], grid: SessionGrid, pending: Flags) -> dict[str, date]:
+def last_outside(store: Store, symbols: Collection[str], grid: SessionGrid, pending: Flags) -> dict[str, date]:
     """Return the last session of some symbols that is not pending; those without any are left out."""
     last = {}
     for content in read_bronze(store, symbols) if symbols else ():
