@@ -40,6 +40,8 @@ from condvest.jobs.fetch_bars import fetch_bars
 from condvest.jobs.fetch_meta import MetaReport, fetch_meta
 from condvest.jobs.fetch_report import FetchReport
 from condvest.jobs.fetch_symbols import fetch_symbols
+from condvest.jobs.repair import RepairReport, repair
+from condvest.jobs.replay import ReplayReport, replay
 from condvest.jobs.resample import ResampleReport, resample
 from condvest.jobs.vacuum import VacuumReport, vacuum
 from condvest.sources.polygon import PolygonSource
@@ -189,6 +191,22 @@ class Kit:
     def resample(self, *intervals: int, force_full: bool = False) -> ResampleReport:
         """Resample to some intervals, or to all six."""
         return resample(self.lake, calendar=self.calendar, intervals=intervals or INTERVALS, force_full=force_full)
+
+    def repair(self) -> RepairReport:
+        """Verify, repair and verify again."""
+        return repair(self.lake, self.state, calendar=self.calendar, now=self.now, universe=self.universe)
+
+    def replay(self, *sessions: date, symbols: Sequence[str] | None = None) -> ReplayReport:
+        """Bring bronze of some sessions back from landing."""
+        return replay(
+            self.lake,
+            self.state,
+            calendar=self.calendar,
+            now=self.now,
+            sessions=sessions,
+            symbols=symbols,
+            universe=self.universe,
+        )
 
     def cost(self, job: Callable[[], object]) -> Counts:
         """Run a job and return what it asked of the store."""

@@ -209,6 +209,15 @@ WRONG_WORDS: list[tuple[str, str]] = [
     ("resample --intervals 4", "holds '4'"),
     ("resample --intervals 3,x", "holds 'x'"),
     ("run --retention-days 1", "7 at least"),
+    ("replay --from 2024-02-01", "Missing option '--to'"),
+    ("replay --to 2024-02-01", "Missing option '--from'"),
+    ("replay --from 2024-02-02 --to 2024-02-01", "is after"),
+    ("replay --from 2024-02-30 --to 2024-03-01", "--from is '2024-02-30'"),
+    ("replay --from 2024-01-13 --to 2024-01-15", "no session lies from"),
+    ("replay --from 2024-02-01 --to 2024-03-04", "in the future"),
+    ("replay --from 2024-02-01 --to 2024-02-02 --symbols a/b", "symbol 'a/b'"),
+    ("--lake no/such/lake replay --from 2024-02-01 --to 2024-02-02", "no lake at"),
+    ("--lake no/such/lake verify --repair", "no lake at"),
     ("bars", "Missing argument"),
     ("bars ZZZ", "ZZZ"),
     ("bars aapl", "AAPL"),
@@ -296,6 +305,7 @@ def _spoil(key: str) -> Callable[[Path], None]:
 BROKEN_FILES: list[tuple[Callable[[Path], None], str, int, str]] = [
     (_spoil(layout.CLOSURES), "status", 1, layout.CLOSURES),
     (_spoil(layout.CLOSURES), "bars AAPL --interval 3d", 1, layout.CLOSURES),
+    (_spoil(layout.CLOSURES), "verify --repair", 1, layout.CLOSURES),
     (_spoil(layout.data_key("AAPL")), "bars AAPL", 1, "symbol=AAPL/data.parquet"),
     (_spoil(layout.data_key("AAPL")), "resample --force-full", 1, "symbol=AAPL/data.parquet"),
     (_spoil(layout.SPLITS), "bars AAPL --adjusted splits", 1, layout.SPLITS),
@@ -362,7 +372,8 @@ def test_options_behind_the_command_are_told_where_they_belong(run: Run, done: P
 # --- what commands do ----------------------------------------------------------------------------------------------
 
 JOB_KEYS = {"job", "outcome", "counts", "left", "remaining", "traffic", "seconds"}
-JOBS = ["fetch bars", "fetch meta", "consolidate", "resample", "vacuum", "run", "verify"]
+JOBS = ["fetch bars", "fetch meta", "consolidate", "resample", "vacuum", "run", "verify", "verify --repair"]
+SAID = {"verify": "every rule holds", "verify --repair": "nothing to repair, every rule holds"}
 
 
 @pytest.mark.parametrize("job", JOBS)
@@ -371,7 +382,7 @@ def test_a_second_run_writes_nothing_and_says_so(run: Run, done: Path, job: str)
     before = content(done, objects_only=True)
     outcome = run(*job.split())
     assert outcome.code == 0
-    assert outcome.out.startswith(f"{job}: {'every rule holds' if job == 'verify' else 'nothing new'}: 0 PUT, 0 DELETE")
+    assert outcome.out.startswith(f"{job}: {SAID.get(job, 'nothing new')}: 0 PUT, 0 DELETE")
     outcome = run("--json", *job.split())
     found = outcome.json
     assert set(found) == JOB_KEYS
@@ -505,6 +516,149 @@ def test_verify_names_what_is_broken(run: Run, lake: Path) -> None:
     assert found.code == 1
     assert found.json["outcome"] == "partial"
     assert found.json["left"]
+
+
+def without_seconds(text: str) -> list[str]:
+    """Return the lines of a result without how long it took and without the counts of what was read."""
+    return [re.sub(r" \(\d+\.\d s\)$", "", line) for line in text.splitlines() if not line.startswith("  ")]
+
+
+@pytest.fixture
+def linked(here: Path, filled: Path) -> Path:
+    """The filled lake in the working folder, with the ETags that it has: hard links keep them. Unlink before you write."""
+    lake = Path(shutil.copytree(filled, here / "lake", copy_function=os.link))
+    shutil.rmtree(lake / ".condvest")
+    shutil.copytree(filled / ".condvest", lake / ".condvest")
+    return lake
+
+
+def spoil_caches(lake: Path) -> None:
+    """Lose a manifest, cut a checkpoint in two, and put something else in place of a month of silver."""
+    for key in (layout.MANIFEST, layout.checkpoint_key(5), layout.silver_key(3, 2024, 1)):
+        (lake / key).unlink()
+    (lake / layout.checkpoint_key(5)).write_bytes(b'{"version": 1,')
+    (lake / layout.silver_key(3, 2024, 1)).write_bytes(b"PAR1")
+
+
+def test_verify_repair_tells_what_it_found_and_repaired(run: Run, linked: Path) -> None:
+    """Exit code 0 when nothing is broken any more; a second one has nothing to do; the run is recorded by its name."""
+    before = content(linked, objects_only=True)
+    spoil_caches(linked)
+    outcome = run("verify", "--repair")
+    assert outcome.code == 0
+    month = layout.silver_key(3, 2024, 1)
+    assert without_seconds(outcome.out) == [
+        "verify --repair: 2 repaired, every rule holds: 4 PUT, 0 DELETE",
+        f"found: silver_file: {month}: not a readable parquet file (Parquet file size is 4 bytes, smaller than the minimum"
+        " file footer (8 bytes))",
+        f"found: checkpoint: {layout.checkpoint_key(5)}: cannot be read",
+        f"repaired: {layout.MANIFEST}: built from bronze",
+        "repaired: silver 3d, 5d: 1 month files written, checkpoints that name them",
+    ]
+    changed = {key for key, digest in content(linked, objects_only=True).items() if before.get(key) != digest}
+    assert changed <= {layout.MANIFEST, layout.checkpoint_key(3), layout.checkpoint_key(5)}
+    assert run("verify", "--repair").out.startswith(
+        "verify --repair: nothing to repair, every rule holds: 0 PUT, 0 DELETE"
+    )
+    assert [job["job"] for job in run("--json", "status").json["runs"][:2]] == ["verify --repair"] * 2
+
+
+def test_verify_repair_with_json_has_found_repaired_and_left(run: Run, linked: Path) -> None:
+    """With damaged bronze the exit code is 1, silver is left alone and all that is left has its remedy."""
+    spoil_caches(linked)
+    (linked / layout.data_key("AAPL")).unlink()
+    (linked / layout.data_key("AAPL")).write_bytes(b"PAR1")
+    outcome = run("--json", "verify", "--repair")
+    assert outcome.code == 1
+    found = outcome.json
+    assert set(found) == JOB_KEYS
+    assert (found["job"], found["outcome"]) == ("verify --repair", "partial")
+    assert {one["rule"] for one in found["counts"]["found"]} >= {"bronze_file", "cache", "checkpoint", "silver_file"}
+    assert found["counts"]["repaired"] == [f"{layout.MANIFEST}: built from bronze"]
+    assert (found["traffic"]["puts"], found["traffic"]["deletes"]) == (1, 0)
+    assert sorted(line.split(":")[0] for line in found["left"]) == [
+        "bronze_file",
+        "checkpoint",
+        "silver 3d, 5d",
+        "silver_file",
+    ]
+    assert all("; " in line for line in found["left"])
+    outcome = run("verify", "--repair")
+    assert outcome.code == 1
+    assert outcome.out.startswith("verify --repair: nothing repaired, 4 left: 0 PUT, 0 DELETE")
+    assert outcome.err.count("left: ") == 4
+    assert run("consolidate", "--force-full", "--symbols", "AAPL", "--skip-cleanup").code == 0
+    assert run("verify", "--repair").code == 0
+
+
+def test_verify_repair_of_a_lost_state(run: Run, linked: Path) -> None:
+    """The database is rebuilt from the lake and the report says so; one that is no database is named, not replaced."""
+    shutil.rmtree(linked / ".condvest")
+    outcome = run("verify", "--repair")
+    assert (outcome.code, without_seconds(outcome.out)) == (
+        0,
+        [
+            "verify --repair: 1 repaired, every rule holds: 0 PUT, 0 DELETE",
+            f"repaired: session ledger: was empty; {len(SESSIONS)} sessions and the watermarks from the lake",
+        ],
+    )
+    (linked / ".condvest" / "state.sqlite").write_bytes(b"this is no database, and long enough to tell" * 99)
+    outcome = run("verify", "--repair")
+    assert (outcome.code, outcome.out) == (1, "")
+    assert "move the file away and run again: it is rebuilt from the lake" in outcome.error
+
+
+def test_replay_needs_no_key_and_asks_nobody(
+    run: Run, linked: Path, provider: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lost bronze comes back from landing, as text and as JSON; a second run writes nothing."""
+    monkeypatch.delenv("POLYGON_API_KEY")
+    asked = len(provider.requests)
+    shutil.rmtree(linked / layout.BRONZE)
+    (linked / layout.MANIFEST).unlink()
+    words = ("replay", "--from", str(FIRST), "--to", str(LAST))
+    outcome = run(*words)
+    assert outcome.code == 0
+    puts = len(SYMBOLS) + 2  # each data.parquet, recent bars, manifest
+    assert outcome.out.splitlines()[0].startswith(f"replay: done: {puts} PUT, 0 DELETE (")
+    assert outcome.out.splitlines()[1:] == [f"  sessions {len(SESSIONS)}, rows {len(SESSIONS) * len(SYMBOLS)}"]
+    assert run(*words).out.startswith("replay: nothing new: 0 PUT, 0 DELETE")
+    found = run("--json", *words).json
+    assert set(found) == JOB_KEYS
+    assert (found["job"], found["outcome"], found["left"]) == ("replay", "nothing_new", [])
+    assert found["counts"] == {"sessions": len(SESSIONS), "rows": 0, "changed": 0, "provisional": [], "final": []}
+    assert (found["traffic"]["puts"], found["traffic"]["requests"]) == (0, 0)
+    assert run("verify", "--repair").code == 0
+    assert len(provider.requests) == asked
+
+
+def test_replay_names_what_it_leaves(run: Run, linked: Path) -> None:
+    """A session of which nothing landed, an answer that cannot be read, a history that is lost: exit code 1, with remedies."""
+    first, second = SESSIONS[1:3]
+    shutil.rmtree(linked / layout.landing_prefix("grouped", first))
+    (answer,) = (linked / layout.landing_prefix("grouped", second)).iterdir()
+    answer.unlink()
+    answer.write_bytes(b"spoiled")
+    (linked / layout.data_key("AAPL")).unlink()
+    words = ("replay", "--from", str(FIRST), "--to", str(SESSIONS[3]))
+    outcome = run(*words)
+    assert (outcome.code, outcome.out.splitlines()[0].split(" (")[0]) == (1, "replay: partial: 0 PUT, 0 DELETE")
+    left = run("--json", *words).json["left"]
+    assert [line.partition(":")[0] for line in left] == [
+        str(first),
+        str(second),
+        layout.data_key("AAPL"),
+        str(FIRST),
+        str(SESSIONS[3]),
+    ]
+    assert left[0].endswith(
+        f"nothing landed; restore bronze/landing/ from a copy, or run `condvest fetch bars --date {first}`"
+    )
+    assert "restore it from a copy" in left[1]
+    assert left[2].endswith("run `condvest consolidate --force-full --symbols AAPL`, which rebuilds it from landing")
+    assert "done by the ledger, but not all of its bars are in bronze" in left[3]
+    outcome = run("replay", "--from", str(FIRST), "--to", str(FIRST), "--symbols", "BCPC")
+    assert (outcome.code, outcome.out.splitlines()[0].split(" (")[0]) == (0, "replay: nothing new: 0 PUT, 0 DELETE")
 
 
 def test_status_tells_all_at_once(run: Run, done: Path) -> None:

@@ -203,6 +203,28 @@ def test_a_rebuild_replaces_the_ledger_and_keeps_the_watermarks_history(state: S
     assert state.symbol_watermarks()["GONE"] == MON
 
 
+def test_a_repair_touches_just_what_it_names(state: State) -> None:
+    """Rows are replaced, added and dropped, watermarks move back with their reason; all others stay as they are."""
+    rows = [replace(FINAL, session_date=day) for day in (MON, TUE)]
+    state.record(rows, watermarks={"AAPL": TUE, "GONE": TUE, "SAME": TUE}, reason="fetch", now=NOW)
+    state.repair_ledger([replace(FINAL, session_date=WED, rows=3)], drop=[MON, WED], now=LATER)
+    assert [(row.session_date, row.updated_at) for row in state.sessions()] == [(TUE, NOW), (WED, LATER)]
+    marks = {"AAPL": MON, "GONE": None, "NEW": WED}
+    for _ in range(2):
+        state.restate_watermarks(marks, reason="repair", now=LATER)
+        assert state.symbol_watermarks() == {"AAPL": MON, "NEW": WED, "SAME": TUE}
+        assert [(row.last_session, row.reason) for row in check_history(state, "GONE")] == [
+            (TUE, "fetch"),
+            (None, "repair"),
+        ]
+    with statements() as seen:
+        state.restate_watermarks(marks, reason="repair", now=LATER)
+        state.repair_ledger([], drop=[], now=LATER)
+    assert written(seen) == []
+    with pytest.raises(ConfigError, match="AAPL would move back"):
+        state.restate_watermarks({"AAPL": None}, reason="fetch", now=LATER)
+
+
 @pytest.mark.parametrize("reason", ["fetch", "backfill", " "])
 def test_no_step_back_without_a_reason_of_its_own(state: State, reason: str) -> None:
     """Ordinary progress cannot move a watermark back; what was tried leaves no trace (lake rule 4)."""

@@ -42,6 +42,7 @@ def build(kit: Kit) -> None:
     for number, day in enumerate(DAYS[10:30]):
         kit.market.set_bar("IBM", day, bar(80.0 + number / 2))
     kit.market.add_split("IBM", SPLIT_DAY, 1, 2)
+    kit.market.add_dividend("NA", DAYS[7], 0.25)
     kit.market.raw_rows[REJECTED] = [{"T": "BAD", "o": 1, "h": 1, "l": 2, "c": 1, "v": 1, "t": 0}]
     kit.evening(DAYS[21]).fetch(*DAYS[:22])
     kit.fetch_meta()
@@ -276,6 +277,11 @@ def month_of_nothing(kit: Kit) -> None:
     kit.store.put(layout.silver_key(5, 2024, 1), kit.store.get(MONTH).data)
 
 
+def listing_spoiled(kind: layout.LandingKind, data: bytes = b"spoiled") -> Fault:
+    """Put other bytes in place of a landed listing or receipt."""
+    return lambda kit: kit.store.put(kit.listed(layout.landing_prefix(kind))[0], data)
+
+
 def quarantine_spoiled(kit: Kit) -> None:
     """Put other bytes in place of a quarantine file."""
     kit.store.put(kit.listed(layout.QUARANTINE)[0], b"PAR1")
@@ -302,6 +308,7 @@ FAULTS: dict[str, tuple[Fault, str, str]] = {
         "lost",
         f"TRUE: 1 bars landed and not in bronze: {DAYS[5]}",
     ),
+    "data.parquet lost": (delete(AAPL), "bronze_file", f"{AAPL}: is gone, though it held 24 bars up to {DAYS[23]}"),
     "all files of a symbol lost": (no_files_of("BCPC"), "lost", "BCPC: 25 bars landed and not in bronze"),
     "changed value": (
         rewritten("MSFT", valued("close", DAYS[4], 1.5)),
@@ -366,12 +373,21 @@ FAULTS: dict[str, tuple[Fault, str, str]] = {
         "cache",
         "is merged by it, and its row is not in data.parquet",
     ),
-    "corrupt checkpoint": (put(layout.checkpoint_key(5), b"{"), "cache", layout.checkpoint_key(5)),
+    "corrupt checkpoint": (put(layout.checkpoint_key(5), b"{"), "checkpoint", layout.checkpoint_key(5)),
     "corrupt recent bars": (put(layout.RECENT_BARS, b"PAR1"), "cache", layout.RECENT_BARS),
     "other recent bars": (recent_bars_differ, "cache", f"{layout.RECENT_BARS}: AAPL is not as in its data.parquet"),
-    "corrupt cleanup manifest": (put(layout.CLEANUP_MANIFEST, b"[]"), "cache", layout.CLEANUP_MANIFEST),
+    "corrupt cleanup manifest": (put(layout.CLEANUP_MANIFEST, b"[]"), "cleanup_manifest", layout.CLEANUP_MANIFEST),
     "corrupt closures": (put(layout.CLOSURES, b"[]"), "closures", layout.CLOSURES),
     "corrupt splits": (put(layout.SPLITS, b"PAR1"), "corporate_actions", layout.SPLITS),
+    "splits lost": (
+        delete(layout.SPLITS),
+        "corporate_actions",
+        f"{layout.SPLITS}: is gone, though bronze/landing/splits/",
+    ),
+    "dividends lost": (delete(layout.DIVIDENDS), "corporate_actions", f"{layout.DIVIDENDS}: is gone, though"),
+    "corrupt landed listing": (listing_spoiled("tickers"), "landing_file", "the landed answer is corrupt"),
+    "landed listing of another shape": (listing_spoiled("splits", gzip.compress(b"[]")), "landing_file", "(TypeError)"),
+    "corrupt receipt": (listing_spoiled("confirmed"), "landing_file", "the receipt cannot be read"),
     "corrupt dividends": (put(layout.DIVIDENDS, b"PAR1"), "corporate_actions", layout.DIVIDENDS),
     "corrupt quarantine": (quarantine_spoiled, "quarantine_file", layout.QUARANTINE),
     "contradicted split": (
@@ -612,7 +628,9 @@ def test_absent_caches_are_a_notice(lake: Kit) -> None:
     lake.store.delete_many([layout.MANIFEST, layout.RECENT_BARS, layout.checkpoint_key(5), layout.CLEANUP_MANIFEST])
     report = check(lake)
     assert report.broken == []
-    assert told(report, "notice")["cache"].count(": absent") == 3
+    notices = told(report, "notice")
+    assert notices["cache"].count(": absent") == 2
+    assert notices["checkpoint"] == f"{layout.checkpoint_key(5)}: absent\n"
 
 
 def test_ranges_explain_bars(lake: Kit) -> None:

@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import date
 
+from condvest.app.dates import EXAMPLE, DateOptions, asked_sessions
 from condvest.app.runs import JobResult, run_job
 from condvest.app.wiring import App
 from condvest.domain.calendar import Calendar
 from condvest.domain.shard import WHOLE, Shard
+from condvest.errors import ConfigError
 from condvest.jobs.progress import Progress, silent
 from condvest.jobs.stopping import Stop, never
 from condvest.storage.closures import read_closures, record_closures
@@ -115,6 +117,51 @@ def verify(app: App, *, progress: Progress = silent) -> JobResult:
         {},
         lambda: job(app.store, state, calendar=app.calendar, now=app.now(), universe=app.universe, progress=progress),
         left=lambda report: [f"{found.rule}: {found.what}; {found.remedy}" for found in report.broken],
+    )
+
+
+def repair(app: App, *, progress: Progress = silent) -> JobResult:
+    """Verify, build again what follows from the rest of the lake, verify again; what is still broken is `left`."""
+    from condvest.jobs.repair import repair as job
+
+    app.require_lake()
+    return run_job(
+        app,
+        "verify --repair",
+        {},
+        lambda: job(
+            app.store, app.state, calendar=app.calendar, now=app.now(), universe=app.universe, progress=progress
+        ),
+    )
+
+
+def replay(app: App, *, dates: DateOptions, symbols: str | None = None, progress: Progress = silent) -> JobResult:
+    """Bring bronze of the sessions that `dates` name back from landing alone; with `symbols`, just those.
+
+    Raises:
+        ConfigError: dates that are none, exclude each other or have not closed; a symbol outside the universe.
+    """
+    from condvest.jobs.replay import replay as job
+
+    chosen = _chosen(app, symbols)
+    asked = asked_sessions(dates, app.calendar, app.now())
+    if asked is None:
+        raise ConfigError(f"no session is named; name the first and the last: --from {EXAMPLE} --to {EXAMPLE}")
+    state = app.ready_state()
+    return run_job(
+        app,
+        "replay",
+        {"first": asked.first, "last": asked.last, "symbols": chosen},
+        lambda: job(
+            app.store,
+            state,
+            calendar=app.calendar,
+            now=app.now(),
+            sessions=asked.sessions,
+            symbols=chosen,
+            universe=app.universe,
+            progress=progress,
+        ),
     )
 
 

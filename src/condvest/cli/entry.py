@@ -38,6 +38,7 @@ _ORDER = (
     "vacuum",
     "run",
     "verify",
+    "replay",
     "status",
     "bars",
     "query",

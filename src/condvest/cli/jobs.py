@@ -77,6 +77,7 @@ def add_jobs(application: typer.Typer) -> None:
     application.command("resample")(_resample)
     application.command("run")(_run)
     application.command("verify")(_verify)
+    application.command("replay")(_replay)
 
 
 def _do(context: typer.Context, job: Callable[[App, Progress], JobResult]) -> None:
@@ -241,12 +242,49 @@ def _run(
     _do(context, job)
 
 
-def _verify(context: typer.Context) -> None:
-    """Read the whole lake and check its rules, the sanity of bars and price jumps at splits; exit 1 where one is broken."""
+def _verify(
+    context: typer.Context,
+    with_repair: Annotated[
+        bool,
+        typer.Option(
+            "--repair",
+            help="Then build again what follows from the rest: manifest, recent bars, checkpoints, silver, ledger,"
+            " watermarks. Landing, bronze and all else are only read.",
+        ),
+    ] = False,
+) -> None:
+    """Read the whole lake and check its rules, the sanity of bars and price jumps at splits; exit 1 where one is broken.
+
+    Run it while no other job writes.
+    """
 
     def job(app: App, progress: Progress) -> JobResult:
-        from condvest.app.commands import verify
+        from condvest.app.commands import repair, verify
 
-        return verify(app, progress=progress)
+        return repair(app, progress=progress) if with_repair else verify(app, progress=progress)
+
+    _do(context, job)
+
+
+def _replay(
+    context: typer.Context,
+    first: Annotated[str, typer.Option("--from", metavar="D", help="The first date of the range.")],
+    last: Annotated[str, typer.Option("--to", metavar="D", help="Its last date; the sessions inside are replayed.")],
+    symbols: Annotated[
+        str | None,
+        typer.Option("--symbols", metavar="A,B", help="Just these; the session ledger stays as it is."),
+    ] = None,
+) -> None:
+    """Bring the bars of some sessions back to bronze from what landed, without the provider; no key is needed.
+
+    What bronze holds already is not written, and nothing is removed. A data.parquet that is lost or cannot be read is
+    named: `consolidate --force-full` rebuilds it whole.
+    """
+
+    def job(app: App, progress: Progress) -> JobResult:
+        from condvest.app.commands import replay
+        from condvest.app.dates import DateOptions
+
+        return replay(app, dates=DateOptions(first=first, last=last), symbols=symbols, progress=progress)
 
     _do(context, job)

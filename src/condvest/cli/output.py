@@ -34,10 +34,7 @@ def print_job(result: JobResult) -> None:
     """Print what a job did; what it left goes to stderr, the first lines of it."""
     cost = f"{result.traffic.puts} PUT, {result.traffic.deletes} DELETE"
     asked = f", {result.traffic.requests} provider requests" if result.traffic.requests else ""
-    said: str = "nothing new" if result.outcome == "nothing_new" else result.outcome
-    if result.job == "verify":
-        said = f"{len(result.left)} rules broken" if result.left else "every rule holds"
-    typer.echo(f"{result.job}: {said}: {cost}{asked} ({result.seconds:.1f} s)")
+    typer.echo(f"{result.job}: {_said(result)}: {cost}{asked} ({result.seconds:.1f} s)")
     for step, counts in result.counts.get("steps", {}).items():
         typer.echo(f"  {step}: {_counted(counts) or 'nothing new'}")
     if line := _counted(result.counts):
@@ -45,6 +42,11 @@ def print_job(result: JobResult) -> None:
     if result.counts.get("dry_run"):
         for key in result.counts["removed"]:
             typer.echo(f"would remove {key}")
+    for found in result.counts.get("found", ()):
+        if found["level"] == "broken":
+            typer.echo(f"found: {found['rule']}: {found['what']}")
+    for line in result.counts.get("repaired", ()):
+        typer.echo(f"repaired: {line}")
     for found in result.counts.get("findings", ()):
         if found["level"] == "notice":
             typer.echo(f"notice: {found['rule']}: {found['what']}; {found['remedy']}")
@@ -52,6 +54,17 @@ def print_job(result: JobResult) -> None:
         typer.echo(f"left: {' '.join(line.split())}", err=True)
     if len(result.left) > _LINES:
         typer.echo(f"left: and {len(result.left) - _LINES} more; --json names all", err=True)
+
+
+def _said(result: JobResult) -> str:
+    """Return what came of a job in a few words."""
+    if result.job == "verify --repair":
+        repaired = len(result.counts["repaired"])
+        begun = f"{repaired} repaired" if repaired else "nothing repaired" if result.left else "nothing to repair"
+        return f"{begun}, {f'{len(result.left)} left' if result.left else 'every rule holds'}"
+    if result.job == "verify":
+        return f"{len(result.left)} rules broken" if result.left else "every rule holds"
+    return "nothing new" if result.outcome == "nothing_new" else result.outcome
 
 
 def print_rows(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

@@ -62,7 +62,7 @@ class BronzeCheck:
         self.findings.counts["data_files"] += content.data is not None
         self.findings.counts["date_files"] += len(content.files.daily)
         for problem in content.problems:
-            self.findings.error("bronze_file", problem)
+            self.findings.broken("bronze_file", problem.partition(";")[0], _restored(problem))
         if not content.is_known:
             self.unreadable.add(content.symbol)
             return None
@@ -169,6 +169,17 @@ def _check_jumps(findings: Findings, bars: SymbolBars, splits: Sequence[Split]) 
                 f"{bars.symbol} {day}: {_jump_told(bars, day)}, and no split is known",
                 "none if it fell or rose so; for a missing split run `condvest fetch meta`",
             )
+
+
+def _restored(problem: str) -> str:
+    """Return how the file that a problem begins with comes back."""
+    found = layout.parse_bronze_key(problem.partition(":")[0])
+    if found is not None and found.session is not None:
+        return f"run `condvest replay --from {found.session} --to {found.session}`, which writes it from landing"
+    symbols = f" --symbols {found.symbol}" if found is not None else ""
+    return (
+        f"restore it from a copy, or run `condvest consolidate --force-full{symbols}`, which rebuilds it from landing"
+    )
 
 
 def _rebuild(symbol: str) -> str:

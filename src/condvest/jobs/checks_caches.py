@@ -33,7 +33,11 @@ _QUARANTINE_SCHEMA: Final = pa.schema(
         ("fetched_at", UTC_MICROSECONDS),
     ]
 )
-_DELETE: Final = "delete it; it is a cache, and the next `condvest consolidate` builds it again"
+_REPAIR: Final = "run `condvest verify --repair`, which builds it from bronze"
+_FROM_LANDING: Final = (
+    "restore it from a copy, or run `condvest consolidate --force-full`, which rebuilds it from landing"
+)
+_ABSENT: Final = "run `condvest verify --repair`, or `condvest consolidate`, which builds it"
 
 
 @dataclass(slots=True)
@@ -42,9 +46,13 @@ class CachesCheck:
 
     store: Store
     findings: Findings
+    universe: Collection[str] | None = None
     _entries: dict[str, Entry] = field(init=False)
     _recent: recent.Recent = field(init=False)
+    _absent: list[str] = field(default_factory=list)
     _seen: set[str] = field(default_factory=set)
+    _gone: set[str] = field(default_factory=set)
+    _has_data: bool = False
     _behind: list[str] = field(default_factory=list)
     _waiting: Counter[str] = field(default_factory=Counter)
 
@@ -60,10 +68,10 @@ class CachesCheck:
         try:
             decode(self.store.get(key).data, schema, key)
         except ObjectNotFound:
-            self.findings.notice("cache", f"{key}: absent", "none: the next `condvest consolidate` builds it")
+            self._absent.append(key)
             return False
         except DataError as error:
-            self.findings.broken("cache", str(error).split(";")[0], _DELETE)
+            self._broken(str(error).split(";")[0])
             return False
         return True
 
@@ -73,11 +81,14 @@ class CachesCheck:
         entry = self._entries.get(content.symbol)
         trusted = entry is not None and entry.data_etag == content.data_etag
         if content.data is not None:
+            self._has_data = True
             if not trusted:
                 self._behind.append(content.symbol)
             elif entry is not None:
                 self._check_entry(entry, content.data)
             self._check_recent(content.symbol, content.data_etag or "", content.data)
+        if content.data_etag is None and content.is_known and entry is not None:
+            self._gone.add(content.symbol)
         if content.is_known:
             self._check_pending(content, entry if trusted else None)
 
@@ -87,7 +98,7 @@ class CachesCheck:
         if says != holds:
             told = f"{says[0]:,} rows to {says[1]} by it, {holds[0]:,} to {holds[1]} in fact"
             what = f"{layout.MANIFEST}: {entry.symbol} has {told}"
-            self.findings.broken("cache", what, _DELETE)
+            self._broken(what)
 
     def _check_recent(self, symbol: str, etag: str, data: pa.Table) -> None:
         found = self._recent.of(symbol, etag)
@@ -96,7 +107,7 @@ class CachesCheck:
         since, bars = found
         rows = data.select(ANSWER_SCHEMA.names).filter(pc.greater_equal(data["date"], pa.scalar(since, pa.date32())))
         if not rows.combine_chunks().equals(bars.combine_chunks()):
-            self.findings.broken("cache", f"{layout.RECENT_BARS}: {symbol} is not as in its data.parquet", _DELETE)
+            self._broken(f"{layout.RECENT_BARS}: {symbol} is not as in its data.parquet")
 
     def _check_pending(self, content: SymbolContent, entry: Entry | None) -> None:
         for file, row in content.daily:
@@ -105,22 +116,42 @@ class CachesCheck:
             self._waiting[content.symbol] += 1
             if entry is not None and file_mark(file.session, file.etag) in entry.merged:
                 what = f"{layout.MANIFEST}: {file.key} is merged by it, and its row is not in data.parquet"
-                self.findings.broken("cache", what, _DELETE)
+                self._broken(what)
+
+    def _broken(self, what: str) -> None:
+        self.findings.wrong.caches = True
+        self.findings.broken("cache", what, _REPAIR)
 
     def finish(self) -> None:
         """Report what concerns the caches as a whole, and what waits to be merged."""
+        for key in self._absent:
+            self.findings.wrong.caches |= self._has_data
+            self.findings.notice("cache", f"{key}: absent", _ABSENT)
         if self._behind and self._entries:
+            self.findings.wrong.caches = True
             what = f"{layout.MANIFEST}: of an older version of {len(self._behind):,} data.parquet: {shown(sorted(self._behind))}"
-            self.findings.notice("cache", what, "none: the next `condvest consolidate` brings it up")
-        gone = sorted(self._entries.keys() - self._seen)
-        if gone:
-            what = f"{layout.MANIFEST}: has {len(gone):,} symbols without a file: {shown(gone)}"
-            self.findings.notice("cache", what, _DELETE)
+            self.findings.notice("cache", what, "the next `condvest consolidate` brings it up")
         self.findings.counts["pending_rows"] += self._waiting.total()
         if self._waiting:
             files, symbols = self._waiting.total(), len(self._waiting)
             what = f"{files:,} date= files of {symbols:,} symbols wait to be merged: {shown(sorted(self._waiting))}"
             self.findings.notice("pending", what, "run `condvest consolidate`")
+
+    def report_gone(self, built_from: Collection[str]) -> None:
+        """Report each `data.parquet` that is not there, though the manifest knows it or silver was built from it.
+
+        It is a notice where the symbol is outside of the universe.
+        """
+        gone = self._gone | (self._entries.keys() - self._seen) | set(built_from)
+        outside = [] if self.universe is None else sorted(gone.difference(self.universe))
+        if outside:
+            what = f"{layout.MANIFEST}: has {len(outside):,} symbols without a file: {shown(outside)}"
+            self.findings.notice("cache", what, "none: they are not in the universe")
+        for symbol in sorted(gone.difference(outside)):
+            entry = self._entries.get(symbol)
+            held = f"it held {entry.row_count:,} bars up to {entry.last_consolidated_date}" if entry else ""
+            told = f"is gone, though {held or 'silver was built from it'}"
+            self.findings.broken("bronze_file", f"{layout.data_key(symbol)}: {told}", _FROM_LANDING)
 
 
 def check_beside(store: Store, findings: Findings, intervals: Collection[int]) -> None:
@@ -147,7 +178,9 @@ def _check_cleanup_manifest(store: Store, findings: Findings) -> None:
         return
     except (ValueError, KeyError, TypeError) as error:
         what = f"{layout.CLEANUP_MANIFEST}: cannot be read ({type(error).__name__})"
-        findings.broken("cache", what, "restore it from a copy, or delete it: the next vacuum begins a new one")
+        findings.broken(
+            "cleanup_manifest", what, "restore it from a copy, or delete it: the next vacuum begins a new one"
+        )
 
 
 def _check_quarantine(store: Store, findings: Findings) -> None:

@@ -16,9 +16,10 @@ from condvest.storage.landing import LandingIndex
 if TYPE_CHECKING:
     from condvest.state import State
 
-_REBUILD: Final = (
-    "the ledger follows from the lake: give the lake an empty state database (move the old one away), and the next command"
-    " rebuilds it"
+_REPAIR: Final = "run `condvest verify --repair`: the ledger follows from landing and bronze"
+_WATERMARK: Final = (
+    "run `condvest verify --repair`: it follows from bronze; where bronze lost bars, first"
+    " `condvest consolidate --force-full`, which merges all that landed"
 )
 
 
@@ -38,7 +39,8 @@ class LedgerCheck:
         self.findings.counts["ledger_rows"] += len(self.rows)
         for row in self.rows:
             if not self._is_scheduled(row.session_date):
-                self.findings.broken("ledger_session", f"{row.session_date}: in the ledger, and no session", _REBUILD)
+                self.findings.wrong.sessions.add(row.session_date)
+                self.findings.broken("ledger_session", f"{row.session_date}: in the ledger, and no session", _REPAIR)
             elif is_done(row):
                 self._check_done(row)
         self._check_in_work()
@@ -49,6 +51,7 @@ class LedgerCheck:
         seen = self.index.seen_through(session)
         again = f"`condvest fetch bars --date {session}`"
         if last is None or seen is None:
+            self.findings.wrong.sessions.add(session)
             self.findings.broken(
                 "ledger_landing",
                 f"{session}: {row.state} by the ledger, and no answer of it landed",
@@ -57,6 +60,7 @@ class LedgerCheck:
             return
         due = self.calendar.final_due(session)
         if row.state == "final" and seen < due:
+            self.findings.wrong.sessions.add(session)
             self.findings.broken(
                 "ledger_state",
                 f"{session}: final by the ledger, but last seen {seen:%Y-%m-%d %H:%M}Z, before it is due {due:%Y-%m-%d %H:%M}Z",
@@ -77,7 +81,8 @@ class LedgerCheck:
             return
         what = f"{row.session_date}: {row.rows:,} rows by the ledger, {found.rows:,} landed"
         if self.universe is None:
-            self.findings.broken("ledger_rows", what, _REBUILD)
+            self.findings.wrong.sessions.add(row.session_date)
+            self.findings.broken("ledger_rows", what, _REPAIR)
         else:
             self.findings.notice("ledger_rows", what, "none if CONDVEST_UNIVERSE changed since")
 
@@ -88,8 +93,9 @@ class LedgerCheck:
         landed = [day for day in sorted(self.index.answers) if self._is_scheduled(day)]
         lost = [day for day in landed if not low <= day <= high]
         if lost:
+            self.findings.wrong.sessions.update(lost)
             what = f"{len(lost):,} landed sessions are beyond the ledger: {shown(lost)}"
-            self.findings.broken("ledger_lost", what, _REBUILD)
+            self.findings.broken("ledger_lost", what, _REPAIR)
         waiting = [day for day in landed if low <= day <= high and (day not in known or not is_done(known[day]))]
         if waiting:
             what = f"{len(waiting):,} sessions landed and are not done: {shown(waiting)}"
@@ -123,15 +129,17 @@ def check_watermarks(
     findings.counts["watermarks"] += len(current)
     for symbol in sorted((current.keys() | last.keys()) - set(unreadable)):
         at, bar, acknowledged = current.get(symbol), last.get(symbol), last_done.get(symbol)
+        what = None
         if at is None:
             # Whoever was killed before the ledger left bars that nothing acknowledges yet.
             rows = [row for row in state.watermark_history(symbol) if row.is_current]
             if len(rows) != 1 and (rows or acknowledged is not None):
-                findings.broken("watermark", f"{symbol}: {len(rows)} current watermark rows, must be one", _REBUILD)
+                what = f"{len(rows)} current watermark rows, must be one"
             elif acknowledged is not None:
-                findings.broken("watermark", f"{symbol}: no watermark, its last bar is {acknowledged}", _REBUILD)
-        elif bar is None or at > bar:
-            what = f"{symbol}: watermark {at}, its last bar is {bar or 'nowhere'}"
-            findings.broken("watermark", what, "run `condvest consolidate --force-full`, which merges all that landed")
-        elif acknowledged is not None and at < acknowledged:
-            findings.broken("watermark", f"{symbol}: watermark {at}, its last bar is {acknowledged}", _REBUILD)
+                what = f"no watermark, its last bar is {acknowledged}"
+        elif bar is None or at > bar or (acknowledged is not None and at < acknowledged):
+            ahead = bar is None or at > bar
+            what = f"watermark {at}, its last bar is {(bar or 'nowhere') if ahead else acknowledged}"
+        if what is not None:
+            findings.wrong.watermarks.add(symbol)
+            findings.broken("watermark", f"{symbol}: {what}", _WATERMARK)

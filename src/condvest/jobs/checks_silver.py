@@ -19,7 +19,12 @@ from condvest.storage.parquet import decode
 from condvest.storage.store import Store
 
 _MONTHS_AT_A_TIME: Final = 16
-_FORCE: Final = "run `condvest resample --force-full`"
+_REPAIR: Final = "run `condvest verify --repair`, or `condvest resample --force-full`"
+_CHECKPOINT: Final = "run `condvest verify --repair`, or `condvest resample`, which builds it again"
+_CALENDAR: Final = (
+    f"if {layout.CLOSURES} was lost, restore it from a copy; if closures or the shipped calendar changed, run"
+    " `condvest resample`, which builds it anew"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,15 +67,26 @@ def check_silver(
     calendar: Calendar,
     marks: Mapping[str, str],
     progress: Progress,
-) -> None:
-    """Check each interval that has files or a checkpoint; `marks` are the sources that a resample would record now."""
+) -> set[str]:
+    """Check each interval that has files or a checkpoint; `marks` are the sources that a resample would record now.
+
+    Returns the symbols that some of it was built from and that have no `data.parquet` now.
+    """
+    gone = set[str]()
     for done, (sessions, listed) in enumerate(sorted(intervals.items()), 1):
         checkpoint, when = read_checkpoint(store, sessions)
         key = layout.checkpoint_key(sessions)
         if checkpoint is None and when.etag is not None:
-            findings.broken("cache", f"{key}: cannot be read", "none: the next `condvest resample` builds it again")
+            findings.wrong.intervals.add(sessions)
+            findings.broken("checkpoint", f"{key}: cannot be read", _CHECKPOINT)
         elif checkpoint is None and listed:
-            findings.notice("cache", f"{key}: absent", "none: the next `condvest resample` builds it")
+            findings.wrong.intervals.add(sessions)
+            findings.notice("checkpoint", f"{key}: absent", _CHECKPOINT)
+        gone |= (checkpoint.sources if checkpoint is not None else {}).keys() - marks.keys()
+        if checkpoint is not None and checkpoint.calendar_version != calendar.version:
+            findings.wrong.calendar = True
+            what = f"{key}: built with another calendar"
+            findings.notice("silver_calendar", what, _CALENDAR)
         if listed or checkpoint is not None:
             is_current = (
                 checkpoint is not None
@@ -80,6 +96,7 @@ def check_silver(
             _check_interval(store, findings, _Interval(sessions, listed, checkpoint, is_current), calendar)
         findings.counts["silver_files"] += len(listed)
         progress("check silver", done, len(intervals))
+    return gone
 
 
 def _check_interval(store: Store, findings: Findings, interval: _Interval, calendar: Calendar) -> None:
@@ -98,6 +115,7 @@ def _check_interval(store: Store, findings: Findings, interval: _Interval, calen
     for month in sorted(interval.listed.keys() - expected):
         _report(store, findings, interval, month, stale, "bronze gives no bars of that month")
     if stale:
+        findings.wrong.intervals.add(interval.sessions)
         what = f"silver_{interval.sessions}d: {len(stale):,} months are older than bronze: {shown(stale)}"
         findings.notice("silver_stale", what, "run `condvest resample`")
 
@@ -118,7 +136,8 @@ def _report(
         return
     if interval.is_current or not (interval.is_as_left(month) or interval.is_unknown):
         told = difference if month in interval.listed else "is not there"
-        findings.broken("silver_file", f"{interval.key(month)}: {told}", _FORCE)
+        findings.wrong.intervals.add(interval.sessions)
+        findings.broken("silver_file", f"{interval.key(month)}: {told}", _REPAIR)
     else:
         stale.append(month)
 
@@ -129,6 +148,7 @@ def _check_readable(store: Store, findings: Findings, interval: _Interval, month
     except ObjectNotFound:
         return True
     except DataError as error:
-        findings.broken("silver_file", str(error).partition(";")[0], _FORCE)
+        findings.wrong.intervals.add(interval.sessions)
+        findings.broken("silver_file", str(error).partition(";")[0], _REPAIR)
         return False
     return True

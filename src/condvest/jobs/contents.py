@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -50,7 +50,12 @@ class SymbolContent:
 
 def read_bronze(store: Store, symbols: Collection[str] | None = None) -> Iterator[SymbolContent]:
     """Read every file of each symbol (None: of all), 256 symbols at a time; a file that went meanwhile is passed over."""
-    for block in blocks(list_bronze(store, symbols)):
+    yield from read_contents(store, list_bronze(store, symbols))
+
+
+def read_contents(store: Store, listed: Iterable[SymbolFiles]) -> Iterator[SymbolContent]:
+    """Read the files that are listed, 256 symbols at a time; a file that went meanwhile is passed over."""
+    for block in blocks(listed):
         keys = [_keys(files) for files in block]
         read = store.map((key for group in keys for key in group), _read)
         for files, group in zip(block, keys, strict=True):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Final, Literal, TypeAlias
 
 Level: TypeAlias = Literal["broken", "notice"]
@@ -43,10 +44,34 @@ class VerifyReport:
 
 
 @dataclass(slots=True)
+class Wrong:
+    """What is not as it follows from the rest of the lake: all of it, where findings list the first of each kind.
+
+    `caches`: manifest or recent bars. `intervals`: of silver or its checkpoints, by length in sessions. `sessions`: days
+    whose row of the ledger is not as landing has it. `watermarks`: symbols whose watermark is not as bronze has it. And what
+    keeps silver from being built from the rest: `splits` are lost or unreadable, or some silver was built with another
+    `calendar` than the present one.
+    """
+
+    caches: bool = False
+    intervals: set[int] = field(default_factory=set)
+    sessions: set[date] = field(default_factory=set)
+    watermarks: set[str] = field(default_factory=set)
+    splits: bool = False
+    calendar: bool = False
+
+    @property
+    def is_nothing(self) -> bool:
+        """Whether there is nothing to build again."""
+        return not (self.caches or self.intervals or self.sessions or self.watermarks)
+
+
+@dataclass(slots=True)
 class Findings:
     """Collects findings and counts; of each rule and level the first 20 are kept, so that memory stays bounded."""
 
     counts: Counter[str] = field(default_factory=Counter)
+    wrong: Wrong = field(default_factory=Wrong)
     _kept: list[Finding] = field(default_factory=list)
     _seen: Counter[tuple[str, Level]] = field(default_factory=Counter)
 
@@ -62,6 +87,10 @@ class Findings:
         """Take the text of an error of ours, which ends with its own remedy after the last semicolon, as broken."""
         what, separator, said = str(error).rpartition("; ")
         self.broken(rule, what if separator else said, said if separator else remedy)
+
+    def is_broken(self, rules: Collection[str]) -> bool:
+        """Say whether one of these rules does not hold."""
+        return any((rule, "broken") in self._seen for rule in rules)
 
     def report(self) -> VerifyReport:
         """Return what was collected, broken rules first, each rule in the order in which it was found."""

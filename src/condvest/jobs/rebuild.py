@@ -29,6 +29,7 @@ def rebuild_ledger(
     calendar: Calendar,
     now: datetime,
     universe: Collection[str] | None = None,
+    reason: str = "rebuild",
 ) -> int:
     """Make the session ledger and the watermarks follow from the lake; return how many sessions it has. Idempotent.
 
@@ -43,10 +44,12 @@ def rebuild_ledger(
     also those that a backfill or a range brought.
     """
     with state.exclusive():
-        return _rebuild(store, state, calendar, now, universe)
+        return _rebuild(store, state, calendar, now, universe, reason)
 
 
-def _rebuild(store: Store, state: State, calendar: Calendar, now: datetime, universe: Collection[str] | None) -> int:
+def _rebuild(
+    store: Store, state: State, calendar: Calendar, now: datetime, universe: Collection[str] | None, reason: str
+) -> int:
     grid, codes, index = SessionGrid(calendar), SymbolCodes(), read_index(store)
     landed, bronze = (Tally(grid, codes, grid.flags([])) for _ in range(2))
     rows = _landed_rows(store, index, grid, landed, calendar, universe)
@@ -57,8 +60,8 @@ def _rebuild(store: Store, state: State, calendar: Calendar, now: datetime, univ
     open_sessions = {grid.sessions[place] for place in np.flatnonzero(pending).tolist()}
     rows = [_opened(row) if row.session_date in open_sessions else row for row in rows]
     watermarks = {symbol: day for symbol, day in last.items() if day not in open_sessions}
-    watermarks |= _last_outside(store, last.keys() - watermarks.keys(), grid, pending)
-    state.replace_ledger(rows, watermarks=watermarks, reason="rebuild", now=now)
+    watermarks |= last_outside(store, last.keys() - watermarks.keys(), grid, pending)
+    state.replace_ledger(rows, watermarks=watermarks, reason=reason, now=now)
     return len(rows)
 
 
@@ -96,7 +99,7 @@ def _read_bronze(store: Store, tally: Tally, universe: Collection[str] | None) -
     return last
 
 
-def _last_outside(store: Store, symbols: Collection[str], grid: SessionGrid, pending: Flags) -> dict[str, date]:
+def last_outside(store: Store, symbols: Collection[str], grid: SessionGrid, pending: Flags) -> dict[str, date]:
     """Return the last session of some symbols that is not pending; those without any are left out."""
     last = {}
     for content in read_bronze(store, symbols) if symbols else ():

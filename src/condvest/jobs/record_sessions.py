@@ -37,6 +37,10 @@ _BULK_SESSIONS: Final = 20
 #: Sessions recorded in one transaction: so many a kill may cost.
 _BLOCK_SESSIONS: Final = 250
 _DONE: Final = ("provisional", "final")
+_CLAIMED: Final = (
+    "done by the ledger, but not all of its bars are in bronze; run `condvest consolidate --force-full`, which merges all"
+    " that landed"
+)
 
 
 @dataclass(slots=True)
@@ -80,6 +84,8 @@ class _Record:
     index: LandingIndex
     known: Mapping[date, LedgerRow]
     report: RecordReport
+    is_named: bool
+    reason: str
 
 
 def record_sessions(
@@ -90,6 +96,8 @@ def record_sessions(
     now: datetime,
     refused: Sequence[SessionRefusal] = (),
     universe: Collection[str] | None = None,
+    sessions: Sequence[date] | None = None,
+    reason: str = "fetch",
     stop: Stop = never,
     progress: Progress = silent,
 ) -> RecordReport:
@@ -99,18 +107,22 @@ def record_sessions(
     had it as done: the next fetch completes it. What the ledger knows already costs a listing and nothing more. `refused`
     are sessions of which a fetch got no answer; they count where nothing landed. The lake is only read. It takes turns with
     the fetches that can reach the database.
+
+    With `sessions` just those of them that landed are looked at, whatever the ledger knows, and held against bronze. One that
+    is done and of which bronze lacks bars stays as it is, and is named: what the ledger acknowledged tells what was lost.
+    `reason` is recorded with the watermarks.
     """
     with state.exclusive():
         known = {row.session_date: row for row in state.sessions()}
-        index = read_index(store)
-        job = _Record(store, state, calendar, now, universe, index, known, RecordReport())
+        index, is_named = read_index(store, sessions), sessions is not None
+        job = _Record(store, state, calendar, now, universe, index, known, RecordReport(), is_named, reason)
         _record_news(job, refused, stop, progress)
     return job.report
 
 
 def _record_news(job: _Record, refused: Sequence[SessionRefusal], stop: Stop, progress: Progress) -> None:
-    landed = (session for session in job.index.answers if job.calendar.is_session(session))
-    todo = sorted(session for session in landed if _is_news(job, session))
+    landed = sorted(filter(job.calendar.is_session, job.index.answers))
+    todo = [session for session in landed if job.is_named or _is_news(job, session)]
     event("record_planned", sessions=len(todo), refused=len(refused) or None)
     _refuse(job, refused)
     for done, block in enumerate(blocks(todo, _BLOCK_SESSIONS)):
@@ -133,7 +145,9 @@ def _is_news(job: _Record, session: date) -> bool:
 def _is_confirmed(job: _Record, row: LedgerRow) -> bool:
     """Say whether the row stands as it was, and has only become final: its bars are known to be in bronze."""
     before = job.known.get(row.session_date)
-    return before is not None and before.state in _DONE and before.answer_digest == row.answer_digest
+    return (
+        not job.is_named and before is not None and before.state in _DONE and before.answer_digest == row.answer_digest
+    )
 
 
 def _record(job: _Record, sessions: Sequence[date]) -> None:
@@ -157,9 +171,24 @@ def _record(job: _Record, sessions: Sequence[date]) -> None:
         }
         rows = [_pending(row) if row.session_date in open_days else row for row in rows]
         watermarks.update(_last_sessions(histories.histories(), open_days))
-    job.state.record(rows, watermarks=watermarks, reason="fetch", now=job.now)
+    rows = [row for row in rows if not _stands(job, row)]
+    told = [row for row in rows if not _is_claimed(job, row)]
+    job.state.record(told, watermarks=watermarks, reason=job.reason, now=job.now)
     for row in rows:
         _note(job, row)
+
+
+def _stands(job: _Record, row: LedgerRow) -> bool:
+    """Say whether the ledger has a named session as it is: how often it was confirmed or restated may be told otherwise."""
+    before = job.known.get(row.session_date)
+    told = (row.state, row.answer_digest, row.rows)
+    return job.is_named and before is not None and told == (before.state, before.answer_digest, before.rows)
+
+
+def _is_claimed(job: _Record, row: LedgerRow) -> bool:
+    """Say whether a named session is done by the ledger, and bronze or landing do not bear it out."""
+    before = job.known.get(row.session_date)
+    return job.is_named and row.state == "pending" and before is not None and before.state in _DONE
 
 
 def _landed(job: _Record, sessions: Sequence[date]) -> Iterator[tuple[LedgerRow, pa.Table]]:
@@ -199,14 +228,15 @@ def _refuse(job: _Record, refused: Sequence[SessionRefusal]) -> None:
 
 def _note(job: _Record, row: LedgerRow) -> None:
     report, before = job.report, job.known.get(row.session_date)
-    report.changed += before is None or (before.state, before.reason, before.answer_digest) != (
-        row.state,
-        row.reason,
-        row.answer_digest,
-    )
+    if not _is_claimed(job, row):
+        report.changed += before is None or (
+            (before.state, before.reason, before.answer_digest) != (row.state, row.reason, row.answer_digest)
+            or (job.is_named and before.rows != row.rows)
+        )
     if row.state == "pending":
-        warn("session_incomplete", session=row.session_date, reason=row.reason)
-        report.incomplete[row.session_date] = row.reason or INCOMPLETE
+        reason = _CLAIMED if row.reason == INCOMPLETE and _is_claimed(job, row) else row.reason or INCOMPLETE
+        warn("session_incomplete", session=row.session_date, reason=reason)
+        report.incomplete[row.session_date] = reason
         return
     report.rows += row.rows
     (report.final if row.state == "final" else report.provisional).append(row.session_date)
@@ -222,6 +252,7 @@ def record_ranges(
     symbols: Collection[str],
     first: date,
     last: date,
+    reason: str = "fetch",
 ) -> list[str]:
     """Move the watermarks of symbols whose landed bars from `first` to `last` (inclusive) are in bronze. Idempotent.
 
@@ -234,7 +265,7 @@ def record_ranges(
     histories = [(symbol, bars.filter(pc.equal(bars["symbol"], symbol)).combine_chunks()) for symbol in wanted]
     lacking = {symbol for symbol, _ in not_held(store, histories)}
     held = {symbol: rows["date"][-1].as_py() for symbol, rows in histories if symbol not in lacking}
-    state.record([], watermarks=held, reason="fetch", now=now)
+    state.record([], watermarks=held, reason=reason, now=now)
     return [f"{symbol}: {INCOMPLETE}" for symbol in sorted(lacking)] + [
         f"{one.session}: {problem}" for one in found for problem in one.problems
     ]

@@ -11,6 +11,7 @@ from condvest.domain.calendar import Calendar
 from condvest.errors import CondvestError
 from condvest.jobs.checks_bronze import BronzeCheck
 from condvest.jobs.checks_caches import CachesCheck, check_beside
+from condvest.jobs.checks_landing import check_listings, is_ledger_lost
 from condvest.jobs.checks_ledger import LedgerCheck, check_watermarks
 from condvest.jobs.checks_rows import RowsCheck, is_done
 from condvest.jobs.checks_silver import check_silver, listed_intervals
@@ -26,7 +27,7 @@ from condvest.storage.store import Store
 if TYPE_CHECKING:
     from condvest.state import State
 
-__all__ = ["Finding", "VerifyReport", "verify"]
+__all__ = ["Finding", "VerifyReport", "examine", "verify"]
 
 
 def verify(
@@ -49,13 +50,26 @@ def verify(
     Raises:
         ConfigError, TransientError: the store or the state database does not answer.
     """
+    return examine(store, state, calendar=calendar, now=now, universe=universe, progress=progress).report()
+
+
+def examine(
+    store: Store,
+    state: State,
+    *,
+    calendar: Calendar,
+    now: datetime,
+    universe: Collection[str] | None = None,
+    progress: Progress = silent,
+) -> Findings:
+    """Verify, and return all that was found: beside the report, what a repair has to build again."""
     findings, grid = Findings(), SessionGrid(calendar)
     ledger = state.sessions()
     rows = RowsCheck(store, findings, grid, read_index(store), {row.session_date: row for row in ledger}, universe)
     rows.read_landing(progress)
-    splits = _splits(store, findings)
+    splits = _splits(store, findings, universe)
     done = grid.flags([row.session_date for row in ledger if is_done(row)])
-    bronze, caches = BronzeCheck(findings, grid, done, splits), CachesCheck(store, findings)
+    bronze, caches = BronzeCheck(findings, grid, done, splits), CachesCheck(store, findings, universe)
     etags, reach = _read_bronze(store, rows, bronze, caches, progress)
     caches.finish()
     rows.compare(bronze.unreadable, progress)
@@ -64,17 +78,25 @@ def verify(
     sources = [Source(symbol, etag, None) for symbol, etag in etags.items()]
     marks = {source.symbol: source_mark(source, splits.get(source.symbol, ()), reach) for source in sources}
     intervals = listed_intervals(store)
-    check_silver(store, findings, intervals, calendar=calendar, marks=marks, progress=progress)
+    gone = check_silver(store, findings, intervals, calendar=calendar, marks=marks, progress=progress)
+    caches.report_gone(gone)
+    check_listings(store, findings)
+    is_ledger_lost(store, findings, "dividends", universe)
     check_beside(store, findings, intervals)
-    return findings.report()
+    return findings
 
 
-def _splits(store: Store, findings: Findings) -> dict[str, list[Split]]:
+def _splits(store: Store, findings: Findings, universe: Collection[str] | None) -> dict[str, list[Split]]:
+    """Return the splits; where they are lost or cannot be read, silver must not be built without them."""
     try:
-        return splits_by_symbol(read_splits(store))
+        found = read_splits(store)
     except CondvestError as error:
+        findings.wrong.splits = True
         findings.error("corporate_actions", error)
         return {}
+    if is_ledger_lost(store, findings, "splits", universe):
+        findings.wrong.splits = True
+    return splits_by_symbol(found)
 
 
 def _read_bronze(

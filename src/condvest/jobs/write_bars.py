@@ -31,10 +31,19 @@ def write_bars(store: Store, bars: pa.Table, *, now: datetime) -> list[str]:
 
     When this returns without errors every row is durable. Returns what could not be merged. Idempotent.
     """
-    store.put_many(_daily_files(bars))
-    today = new_york_date(now)
-    old = [(today - day).days > _SAFE_DAYS for day in bars["date"].to_pylist()]
+    write_daily(store, bars)
+    old = [is_merged_at_once(day, now) for day in bars["date"].to_pylist()]
     return merge_bars(store, bars.filter(pa.array(old, pa.bool_()))) if any(old) else []
+
+
+def is_merged_at_once(session: date, now: datetime) -> bool:
+    """Say whether a session is so old that its bars go into `data.parquet` before they are acknowledged."""
+    return (new_york_date(now) - session).days > _SAFE_DAYS
+
+
+def write_daily(store: Store, bars: pa.Table) -> None:
+    """Write bars (`DAILY_SCHEMA`) as `date=` files, in place of those that lie there."""
+    store.put_many(_daily_files(bars))
 
 
 def _daily_files(bars: pa.Table) -> Iterator[tuple[str, bytes]]:

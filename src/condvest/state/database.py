@@ -135,7 +135,24 @@ class State:
             ledger.upsert(connection, rows, now=now)
             _watermarks.restate(connection, watermarks, reason=reason, now=now)
 
+    def repair_ledger(self, rows: Sequence[LedgerRow], *, drop: Sequence[date], now: datetime) -> None:
+        """Write ledger rows (insert or replace) and delete those of `drop`, in one transaction. Idempotent."""
+        with self._database.write() as connection:
+            ledger.drop(connection, drop)
+            ledger.upsert(connection, rows, now=now)
+
     # Watermarks
+
+    def restate_watermarks(self, watermarks: Mapping[str, date | None], *, reason: str, now: datetime) -> None:
+        """Make these the current watermarks of their symbols, back as well as forward, in one transaction. Idempotent.
+
+        None: the symbol has no acknowledged bar. Other symbols keep theirs. What stays writes nothing.
+
+        Raises:
+            ConfigError: one would move back and `reason` is `fetch`, `backfill` or empty. Nothing is written.
+        """
+        with self._database.write() as connection:
+            _watermarks.restate_some(connection, watermarks, reason=reason, now=now)
 
     def symbol_watermarks(self) -> dict[str, date]:
         """Return the session of the last acknowledged bar of each symbol, ordered by symbol."""

@@ -59,7 +59,12 @@ def add_missing(connection: Connection, sessions: Sequence[date], *, now: dateti
 
 def keep_only(connection: Connection, sessions: Collection[date]) -> None:
     """Delete the rows of all other sessions."""
-    gone = [{"day": row.session_date} for row in read(connection) if row.session_date not in sessions]
+    drop(connection, [row.session_date for row in read(connection) if row.session_date not in sessions])
+
+
+def drop(connection: Connection, sessions: Iterable[date]) -> None:
+    """Delete the rows of some sessions."""
+    gone = [{"day": session} for session in sessions]
     if gone:
         connection.execute(delete(session_ledger).where(_L.session_date == bindparam("day")), gone)
 

@@ -69,10 +69,16 @@ def restate(connection: Connection, watermarks: Mapping[str, date], *, reason: s
     Raises:
         ConfigError: one would move back and the reason is ordinary progress (`FORWARD_REASONS`) or empty.
     """
+    every = dict.fromkeys(_known(connection)) | dict(watermarks)
+    restate_some(connection, every, reason=reason, now=now)
+
+
+def restate_some(connection: Connection, watermarks: Mapping[str, date | None], *, reason: str, now: datetime) -> None:
+    """Make these the current watermarks of their symbols, as `restate` does, and leave those of the others."""
     known = _known(connection)
     moved: dict[str, date | None] = {}
-    for symbol in known.keys() | watermarks.keys():
-        have, session = known.get(symbol), watermarks.get(symbol)
+    for symbol, session in watermarks.items():
+        have = known.get(symbol)
         if symbol in known and have == session:
             continue
         if have is not None and (session is None or session < have):

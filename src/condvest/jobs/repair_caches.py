@@ -1,0 +1,43 @@
+"""Manifest and recent bars from bronze alone: the caches of consolidation, without merging anything."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from condvest.jobs.contents import SymbolContent, read_bronze
+from condvest.jobs.merging import contains
+from condvest.storage import layout
+from condvest.storage.manifest import Change, Entry, file_mark, read_manifest, update_manifest
+from condvest.storage.recent import RecentWriter
+from condvest.storage.store import Store
+
+
+def rebuild_caches(store: Store) -> list[str]:
+    """Make manifest and recent bars follow from each readable `data.parquet`; return the keys written. Idempotent.
+
+    Bronze is only read. A symbol whose `data.parquet` is gone or cannot be read keeps its entry: by it a consolidation knows
+    that the `date=` files are not its whole history. Of an entry that is true of another version, or lost, the chain of
+    earlier versions is not known: a resample that is further behind builds the symbol whole.
+    """
+    known = read_manifest(store)
+    recent, entries = RecentWriter(store), list[Entry]()
+    for content in read_bronze(store):
+        if content.data is not None and content.data_etag is not None:
+            entries.append(_entry(content, content.data, content.data_etag, known.get(content.symbol)))
+            recent.add(content.data, content.data_etag)
+    written = {layout.RECENT_BARS: recent.write(), layout.MANIFEST: update_manifest(store, entries)}
+    return [key for key, was_written in written.items() if was_written]
+
+
+def _entry(content: SymbolContent, data: pa.Table, etag: str, known: Entry | None) -> Entry:
+    chain = known.changes if known is not None and known.data_etag == etag else ()
+    return Entry(
+        symbol=content.symbol,
+        last_consolidated_date=data["date"][-1].as_py(),
+        row_count=data.num_rows,
+        last_updated=pc.max(data["ingested_at"]).as_py(),
+        data_etag=etag,
+        merged=frozenset(file_mark(file.session, file.etag) for file, row in content.daily if contains(data, row)),
+        changes=chain or (Change(etag, None),),
+    )
