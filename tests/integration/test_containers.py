@@ -40,6 +40,16 @@ def test_a_dry_run_says_what_would_be_done(tmp_path: Path) -> None:
     assert not (tmp_path / "bin/calls").exists()
 
 
+def test_one_tag_names_one_image(tmp_path: Path) -> None:
+    """Whoever deploys asks for the tag first and gives it to the build, so that a commit in between changes nothing."""
+    fake_program(tmp_path / "bin/docker", "exit 1")
+    tag = run_script("deploy/batch/build_image.sh", "--arch", "x86_64", "--print-tag", path=tmp_path / "bin").stdout
+    assert re.fullmatch(r"[0-9a-f]{12}-x86_64(-changed)?\n", tag)
+    done = run_script("deploy/batch/build_image.sh", "--dry-run", "--tag", "0123456789ab-arm64", path=tmp_path / "bin")
+    assert done.stdout.endswith("/condvest-batch-resampler:0123456789ab-arm64\n"), done.stderr
+    assert not (tmp_path / "bin/calls").exists()
+
+
 @pytest.mark.parametrize(
     ("tool", "message"),
     [("docker", "docker has no engine to talk to"), ("buildah", "CONTAINER_TOOL is buildah")],
