@@ -264,10 +264,10 @@ def test_what_needs_a_skipped_stack_is_left_out_by_name(tmp_path: Path) -> None:
 
 
 def test_a_deployment_that_lacks_something_is_no_success(tmp_path: Path) -> None:
-    """Nobody skipped the network; that it says nothing of its subnets ends the deployment, and names them."""
+    """Nobody skipped the storage; that it says nothing of its bucket ends the deployment, and the bucket is named."""
     done = deploy(tmp_path, "functions", "batch", described=_NO_STACK)
     assert done.returncode == 1
-    assert "the stack database needs the parameter PrivateSubnets, and nothing says what it is" in done.stderr
+    assert "the stack network needs the parameter LakeBucket, and nothing says what it is" in done.stderr
     assert "deployed" not in done.stderr.replace("deploying", "")
 
 
