@@ -49,12 +49,14 @@ test: setup calendar aws-tools ## all tests
 test-aws: setup aws-tools ## the deployment on an emulator, alone
 	$(BIN)/python -m pytest -m aws
 
-# cfn-lint also knows the state machine's language; hadolint the Dockerfile's, shellcheck that of the scripts.
-deploy-check: aws-tools ## templates, policies, state machine, scripts and Dockerfile
+# cfn-lint also knows the state machine's language; hadolint the Dockerfile's, shellcheck that of the scripts, check-jsonschema that
+# of docker-compose.
+deploy-check: aws-tools ## templates, policies, state machine, scripts, Dockerfile and docker-compose file
 	.venv-aws/bin/cfn-lint deploy/stack/*.yaml
 	.venv-aws/bin/python -W ignore::UserWarning tools/check_stack.py
 	.venv-aws/bin/shellcheck --external-sources deploy/*.sh deploy/*/*.sh local_dev/*.sh .ci/run
 	.venv-aws/bin/hadolint deploy/batch/Dockerfile
+	.venv-aws/bin/check-jsonschema --quiet --builtin-schema vendor.compose-spec local_dev/docker-compose.yml
 
 .PHONY: price
 price: setup ## what a month on AWS costs, from metered days

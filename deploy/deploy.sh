@@ -11,7 +11,7 @@
 #                            bootstrap, and the layer is empty (default: python3.12)
 #   --skip STACK             leave out storage, network, database, functions, batch, orchestration or monitoring; may be repeated.
 #                            What another stack needs of it comes from --parameter, else from an earlier deployment, else that stack
-#                            is left out as well. Without batch no container engine is needed.
+#                            is left out as well, and named at the end. Without batch no container engine is needed.
 #   --parameter NAME=VALUE   a parameter of any of the templates; may be repeated. It stays until another value is given.
 #
 # A template's parameter takes its value from --parameter, else from the options above, else from the output of that name of another
@@ -26,7 +26,7 @@ stacks=(storage network database functions batch orchestration monitoring)
 stage=dev arch=arm64 runtime=python3.12
 skipped=" "   # names with a space around each
 given=() known=()   # NAME=VALUE: from --parameter, from all other places
-out="$root/build/lambda"
+out="$root/build/lambda" tag=""
 
 main() {
   read_options "$@"
@@ -41,8 +41,9 @@ main() {
       batch) is_skipped batch || choose_image ;;
     esac
     deploy_stack "$stack"
+    # The stack makes the repository; jobs that start before the image is there try again.
+    [[ $stack != batch ]] || is_skipped batch || push_image
   done
-  is_skipped batch || "$root/deploy/batch/build_image.sh" --arch "$arch" >/dev/null
   is_skipped functions || upgrade_database
   say_what_is_next
 }
@@ -113,27 +114,59 @@ value_known() {
   return $status
 }
 
+# Print what a query finds in a stack; nothing where there is no such stack. Whatever else AWS says ends the deployment.
+look_up() {
+  local found
+  if found=$(aws cloudformation describe-stacks --stack-name "$1" --query "$2" --output text 2>"$work/error"); then
+    printf '%s\n' "$found"
+  elif ! grep -q 'does not exist' "$work/error"; then
+    fail "AWS does not say how the stack $1 is: $(tr -s '\n' ' ' <"$work/error")"
+  fi
+}
+
 # Take the outputs of a stack that is deployed; says nothing where it is not.
 take_outputs() {
-  local name value
+  local name value found
+  found=$(look_up "$1" 'Stacks[0].Outputs[].[OutputKey,OutputValue]')
   while IFS=$'\t' read -r name value; do
     if [[ -n $value ]]; then known+=("$name=$value"); fi
-  done < <(aws cloudformation describe-stacks --stack-name "$1" --output text \
-    --query 'Stacks[0].Outputs[].[OutputKey,OutputValue]' 2>/dev/null || true)
+  done <<<"$found"
+}
+
+# Print which stack has an output of this name; fails where none has.
+maker_of() {
+  local stack
+  for stack in "${stacks[@]}"; do
+    if declared Outputs <"$root/deploy/stack/$stack.yaml" | grep -q "^$1 "; then
+      printf '%s\n' "$stack"
+      return
+    fi
+  done
+  return 1
+}
+
+# Leave a stack out for want of a parameter, if that is so because another one is skipped; else there is nothing to go on with.
+leave_out() {
+  local maker
+  if maker=$(maker_of "$2") && is_skipped "$maker"; then
+    say "leaving out the stack $1: it needs the parameter $2 of $maker, which is skipped; give it by --parameter $2=..."
+    skipped+="$1 "
+  else
+    fail "the stack $1 needs the parameter $2, and nothing says what it is; give it by --parameter $2=..."
+  fi
 }
 
 deploy_stack() {
   local name="$stage-condvest-$1" template="$root/deploy/stack/$1.yaml"
   local parameter kind value kept overrides=()
   if ! is_skipped "$1"; then
-    kept=" $(aws cloudformation describe-stacks --stack-name "$name" --output text \
-      --query 'Stacks[0].Parameters[].ParameterKey' 2>/dev/null | tr '\t' ' ' || true) "
+    kept=$(look_up "$name" 'Stacks[0].Parameters[].ParameterKey')
+    kept=" ${kept//[$'\t\n']/ } "
     while read -r parameter kind; do
       if value=$(value_known "$parameter"); then
         overrides+=("$parameter=$value")
       elif [[ $kind == required && $kept != *" $parameter "* ]]; then
-        say "leaving out the stack $1: nothing says what its parameter $parameter is; give it by --parameter $parameter=..."
-        skipped+="$1 "
+        leave_out "$1" "$parameter"
         break
       fi
     done < <(declared Parameters <"$template")
@@ -145,6 +178,14 @@ deploy_stack() {
   fi
   take_outputs "$name"
 }
+
+# The job definitions name the image by its tag, which is the one that is pushed.
+choose_image() {
+  tag=$("$root/deploy/batch/build_image.sh" --arch "$arch" --print-tag)
+  known+=("ImageTag=$tag")
+}
+
+push_image() { "$root/deploy/batch/build_image.sh" --arch "$arch" --tag "$tag" >/dev/null; }
 
 upload_functions() {
   local bootstrap=() layer="$out/layer-$arch.zip" bucket
@@ -189,7 +230,7 @@ upgrade_database() {
 
 say_what_is_next() {
   local secret machine
-  say "deployed."
+  if [[ $skipped == " " ]]; then say "deployed."; else say "deployed, without:${skipped% }."; fi
   if secret=$(value_known ProviderKeySecretArn); then
     say "Put the provider's key (in the file key.txt, without an end of line) in its secret, if it is not there yet:"
     say "  aws secretsmanager put-secret-value --region $AWS_REGION --secret-id $secret --secret-string file://key.txt"
@@ -197,7 +238,7 @@ say_what_is_next() {
   if machine=$(value_known StateMachineArn); then
     say "Start the first backfill; it goes in chunks, and may be started again at any time:"
     say "  aws stepfunctions start-execution --region $AWS_REGION --state-machine-arn $machine \\"
-    say "    --input '{\"from\": \"2024-01-02\", \"to\": \"$(date -u +%Y-%m-%d)\"}'"
+    say "    --input '{\"from\": \"2020-01-02\"}'"
   fi
 }
 

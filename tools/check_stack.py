@@ -3,7 +3,8 @@
     .venv-aws/bin/python tools/check_stack.py [FOLDER]
 
 Every policy of an identity goes through parliament (unknown actions, resources that do not fit them), the state machine through
-statelint. Our own rule: no action and no resource of an Allow is `*`, but for the actions below, each with its reason.
+statelint. Our own rules: no action and no resource of an Allow is `*`, but for the actions below, each with its reason; what a
+schedule cannot start lies in a queue; an endpoint of the network has a policy.
 Prints one line a finding, and ends with 1 when there is any.
 """
 
@@ -82,8 +83,13 @@ def check(template: dict[str, Any]) -> Iterator[str]:
         if not any("Principal" in statement for statement in policy["Statement"]):
             yield from (f"{where}: {line}" for line in check_with_parliament(policy))
     for name, resource in template["Resources"].items():
+        properties = resource.get("Properties", {})
         if resource["Type"] == "AWS::StepFunctions::StateMachine":
-            yield from (f"{name}: {line}" for line in check_machine(resource["Properties"]))
+            yield from (f"{name}: {line}" for line in check_machine(properties))
+        if resource["Type"] == "AWS::Scheduler::Schedule" and "DeadLetterConfig" not in properties["Target"]:
+            yield f"{name}: what it cannot start is lost: it has no DeadLetterConfig"
+        if resource["Type"] == "AWS::EC2::VPCEndpoint" and "PolicyDocument" not in properties:
+            yield f"{name}: it leads everybody everywhere: it has no PolicyDocument"
 
 
 def policies_of(template: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:

@@ -2,12 +2,14 @@
 # Build the image of the Batch jobs and push it to its ECR repository, tagged with the commit and `latest`.
 # An image of this commit that is there already is neither built nor pushed again. Prints the image's address.
 #
-# usage: build_image.sh [--arch arm64|x86_64] [--repository NAME] [--force] [--no-push] [--dry-run]
+# usage: build_image.sh [--arch arm64|x86_64] [--repository NAME] [--tag TAG] [--force] [--no-push] [--dry-run | --print-tag]
 #   --arch ARCH         architecture of the jobs (default: arm64); another than this machine's needs emulation (binfmt, qemu)
 #   --repository NAME   ECR repository (default: condvest-batch-resampler); the stack makes it
+#   --tag TAG           what --print-tag printed before, so that both mean one image (default: made anew)
 #   --force             build and push even if the repository has this commit
 #   --no-push           build here only; no AWS account is asked
 #   --dry-run           only print the commands
+#   --print-tag         only print the tag: the commit and the architecture, with -changed where files differ from the commit
 #
 # CONTAINER_TOOL is docker or podman (default: docker), AWS_REGION the region (default: ca-west-1), AWS_ENDPOINT_URL a server in
 # place of AWS.
@@ -16,14 +18,16 @@ set -euo pipefail
 # shellcheck source=../common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/../common.sh"
 
-arch=arm64 repository=condvest-batch-resampler force=no push=yes dry_run=no
+arch=arm64 repository=condvest-batch-resampler force=no push=yes dry_run=no tag="" prints_tag=no
 while (($# > 0)); do
   case $1 in
     --arch) arch=$(value_of "$@"); shift 2 ;;
     --repository) repository=$(value_of "$@"); shift 2 ;;
+    --tag) tag=$(value_of "$@"); shift 2 ;;
     --force) force=yes; shift ;;
     --no-push) push=no; shift ;;
     --dry-run) dry_run=yes; shift ;;
+    --print-tag) prints_tag=yes; shift ;;
     --help) usage ;;
     *) fail "unknown option: $1; see --help" ;;
   esac
@@ -36,11 +40,16 @@ esac
 tool=${CONTAINER_TOOL:-docker}
 [[ $tool == docker || $tool == podman ]] || fail "CONTAINER_TOOL is $tool: it must be docker or podman"
 
-# The commit; `-changed` marks what no commit holds, and is built each time.
-tag=$(git -C "$root" rev-parse --short=12 HEAD)-$arch
-if [[ -n $(git -C "$root" status --porcelain -- src/condvest deploy/batch) ]]; then
-  tag+=-changed force=yes
+if [[ -z $tag ]]; then
+  tag=$(git -C "$root" rev-parse --short=12 HEAD)-$arch
+  if [[ -n $(git -C "$root" status --porcelain -- src/condvest deploy/batch) ]]; then tag+=-changed; fi
 fi
+if [[ $prints_tag == yes ]]; then
+  printf '%s\n' "$tag"
+  exit
+fi
+# What no commit holds is built each time: the tag does not say what is in it.
+if [[ $tag == *-changed ]]; then force=yes; fi
 
 if [[ $dry_run == no ]]; then
   need "$tool" "install it, or name another by CONTAINER_TOOL"

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Build the Lambda layer: OUT/layer-ARCH.zip with all that the functions need beside condvest itself, for one architecture.
 # Any machine builds for any architecture: wheels are only downloaded and unpacked, and each is checked against its hash.
-# The same requirements give the same bytes. Prints the unzipped size of the layer and the largest function package, and fails
-# above Lambda's limit for both together (250 MiB).
+# With the Python of --python on PATH the layer also has byte code. The same requirements and the same Python (or none) give the
+# same bytes. Prints the unzipped size of the layer and the largest function package, and fails above Lambda's limit for both
+# together (250 MiB).
 #
 # usage: build_layer.sh [--arch arm64|x86_64] [--python X.Y] [--out DIR] [--requirements FILE]
 #   --arch ARCH           architecture of the functions (default: arm64)
@@ -61,8 +62,8 @@ find "$site" -type f \( -name '*.pyx' -o -name '*.pxd' -o -name '*.pxi' -o -name
 rm -f "$site"/pyarrow/{_flight.,_s3fs.,_pyarrow_cpp_tests.,libarrow_flight.,libarrow_python_flight.,libarrow_s3.}*so*
 # The wheel has a library under three names; programs ask for libNAME.so.NNNN.
 rm -f "$site"/pyarrow/libarrow*.so "$site"/pyarrow/libarrow*.so.*.*.*
-# With byte code a cold start takes 0.6 s, without it 1.0 s (/opt is read-only there). Only the same Python can make it; it holds
-# no times and no path of this machine, so the bytes stay reproducible.
+# With byte code a cold start takes 0.6 s, without it 1.0 s (/opt is read-only there). Only the runtime's own Python can make
+# it; it holds no times and no path of this machine, so the same Python gives the same bytes.
 compiler=""
 for candidate in "python$version" "$python"; do
   if [[ $("$candidate" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) == "$version" ]]; then
@@ -77,7 +78,6 @@ else
 fi
 # Notes of the installation: they name the Python that installed.
 rm -f "$site"/*.dist-info/{RECORD,INSTALLER,REQUESTED}
-# No compiled Python is added: its bytes would depend on the Python that compiles. It would save about 0.4 s of a cold start.
 # Modes as they come from wheels differ by their makers, and shared libraries need not be executable.
 find "$site" -type f -exec chmod 644 {} +
 
@@ -85,7 +85,7 @@ layer="$out/layer-$arch.zip"
 layer_bytes=$("$python" "$root/deploy/lambda/zip_folder.py" pack "$stage" "$layer")
 
 "$root/deploy/lambda/build_packages.sh" --out "$stage/packages"
-read -r package_bytes package < <("$python" "$root/deploy/lambda/zip_folder.py" sizes "$stage/packages"/*.zip)
+read -r package_bytes package < <("$python" "$root/deploy/lambda/zip_folder.py" largest "$stage/packages"/*.zip)
 total_bytes=$((layer_bytes + package_bytes))
 
 mib() { awk -v bytes="$1" 'BEGIN { printf "%.1f MiB", bytes / 1048576 }'; }

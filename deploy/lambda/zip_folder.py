@@ -1,7 +1,7 @@
-"""Make a zip whose bytes depend on names, contents and executable bits alone, or say what zips hold unzipped.
+"""Make a zip whose bytes depend on names, contents and executable bits alone, or say which zip holds the most unzipped.
 
 python3 zip_folder.py pack FOLDER ZIP   # zip what is in FOLDER, and print its unzipped size in bytes
-python3 zip_folder.py sizes ZIP...      # print unzipped size in bytes and path of each, the largest first
+python3 zip_folder.py largest ZIP...    # print unzipped size in bytes and path of the largest
 
 Needs nothing but Python 3.9. Order, times and modes are fixed, so the same files give the same bytes, whoever owns them.
 """
@@ -55,14 +55,14 @@ def _main() -> None:
     packing = commands.add_parser("pack")
     packing.add_argument("folder", type=Path)
     packing.add_argument("zip", type=Path)
-    sizing = commands.add_parser("sizes")
-    sizing.add_argument("zips", type=Path, nargs="+", metavar="zip")
+    finding = commands.add_parser("largest")
+    finding.add_argument("zips", type=Path, nargs="+", metavar="zip")
     options = parser.parse_args()
     if options.command == "pack":
         sys.stdout.write(f"{pack(options.folder, options.zip)}\n")
         return
-    for size, path in sorted(((unzipped_bytes(path), path) for path in options.zips), reverse=True):
-        sys.stdout.write(f"{size}\t{path}\n")
+    size, path = max((unzipped_bytes(path), path) for path in options.zips)
+    sys.stdout.write(f"{size}\t{path}\n")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Errors of condvest: each says the value, the rule and the remedy.
 
 A caller that must decide what to do next looks at the class, a person reads the message. Exit codes: `ConfigError` ends a
-command with 2, every other `CondvestError` with 1.
+command with 2, every other `CondvestError` with 1. The command of the Batch image ends with 75 where another attempt may succeed.
 """
 
 

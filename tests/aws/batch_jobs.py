@@ -12,10 +12,12 @@ from servers.emulator import Emulator
 
 @dataclass(frozen=True)
 class Job:
-    """What a job definition says: the words after the image's entry point, its variables, and what its role may do."""
+    """What a job definition says: image, the words after its entry point, variables, retries, and what its role may do."""
 
+    image: str
     command: list[str]
     variables: dict[str, str]
+    retries: list[dict[str, str]]
     policies: list[dict[str, Any]]
 
 
@@ -24,8 +26,10 @@ def job_definition(moto: Emulator, name: str) -> Job:
     (found,) = moto.client("batch").describe_job_definitions(jobDefinitionName=name)["jobDefinitions"]
     container = found["containerProperties"]
     return Job(
+        image=container["image"],
         command=container["command"],
         variables={one["name"]: one["value"] for one in container.get("environment", ())},
+        retries=found["retryStrategy"]["evaluateOnExit"],
         policies=_policies(moto, container["jobRoleArn"].rsplit("/", 1)[-1]),
     )
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pytest
@@ -10,40 +12,97 @@ import pytest
 from aws.batch_jobs import job_definition, session_of
 from condvest.storage import layout
 from integration.jobs_kit import DAYS, Kit
+from servers.aws_tools import fake_program, run_script
 from servers.emulator import ROOT, Emulator, running_ministack, running_moto
 
 pytestmark = [pytest.mark.aws, pytest.mark.timeout(240)]
 
 BUCKET = "test-condvest-datalake"
 DAY = DAYS[0]
+JOBS = ("consolidate", "resampler", "vacuum")
+OTHER_STACKS = ("storage", "network", "database", "functions", "orchestration", "monitoring")
 
 
-def deploy(moto: Emulator) -> None:
-    """Create the stack of batch.yaml beside a network; moto knows too little of CloudFormation for that of network.yaml."""
+def deploy(moto: Emulator, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run the project's one command for the stack of batch.yaml alone, with a stand-in for the container engine.
+
+    The other stacks are skipped: moto knows too little of CloudFormation for them. What they would say is given.
+    """
     ec2 = moto.client("ec2")
     vpc = ec2.create_vpc(CidrBlock="10.42.0.0/20")["Vpc"]["VpcId"]
-    subnet = ec2.create_subnet(VpcId=vpc, CidrBlock="10.42.2.0/24")["Subnet"]["SubnetId"]
     group = ec2.create_security_group(VpcId=vpc, GroupName="batch", Description="nothing comes in")["GroupId"]
-    given = {"Stage": "test", "LakeBucket": BUCKET, "PublicSubnets": subnet, "BatchGroup": group}
     role = moto.client("iam").create_role(RoleName="batch", AssumeRolePolicyDocument="{}")["Role"]["Arn"]
-    template = (ROOT / "deploy" / "stack" / "batch.yaml").read_text()
-    moto.client("cloudformation").create_stack(
-        StackName="test-condvest-batch",
+    given = {
+        "LakeBucket": BUCKET,
+        "PublicSubnets": ec2.create_subnet(VpcId=vpc, CidrBlock="10.42.2.0/24")["Subnet"]["SubnetId"],
+        "BatchGroup": group,
         # AWS makes the service's role by itself; moto wants to be told.
-        TemplateBody=template.replace("      Type: MANAGED\n", f"      Type: MANAGED\n      ServiceRole: {role}\n"),
-        Parameters=[{"ParameterKey": name, "ParameterValue": value} for name, value in given.items()],
-        Capabilities=["CAPABILITY_NAMED_IAM"],
+        "BatchServiceRole": role,
+        "StateMachineArn": "arn:aws:states:ca-west-1:123456789012:stateMachine:condvest-daily",
+    }
+    skipped = [word for name in OTHER_STACKS for word in ("--skip", name)]
+    parameters = [word for name, value in given.items() for word in ("--parameter", f"{name}={value}")]
+    fake_program(moto.folder / "bin/docker", 'case "$1" in login) cat >/dev/null ;; esac')
+    variables = {name: value for name, value in moto.shell_environment().items() if name != "PATH"}
+    return run_script(
+        "deploy/deploy.sh",
+        *("--stage", "test", *skipped, *parameters, *words),
+        environment=variables,
+        path=moto.folder / "bin",
     )
+
+
+def pushed(moto: Emulator) -> list[str]:
+    """Return the images that the container engine was told to push."""
+    calls = (moto.folder / "bin/calls").read_text().splitlines()
+    return [call.removeprefix("push ") for call in calls if call.startswith("push ")]
+
+
+def test_the_jobs_run_the_image_that_was_pushed() -> None:
+    """One command deploys: the job definitions name the image of this commit, the one that the registry gets."""
+    with running_moto() as moto:
+        done = deploy(moto, "--arch", "x86_64")
+        assert done.returncode == 0, done.stderr
+        jobs = [job_definition(moto, f"condvest-{name}") for name in JOBS]
+        (image,) = {job.image for job in jobs}
+        assert pushed(moto) == [image, f"{image.rpartition(':')[0]}:latest"]
+        assert re.search(r":[0-9a-f]{12}-x86_64(-changed)?$", image)
+    for job in jobs:
+        assert_tries_again(job.retries)
+    assert "deployed, without: storage network database functions orchestration monitoring." in done.stderr
+    # The first backfill is told as the runbook has it: without an end, which is then the last session.
+    backfill = """--input '{"from": "2020-01-02"}'"""
+    assert backfill in done.stderr
+    assert backfill in (ROOT / "deploy" / "README.md").read_text()
+
+
+def fate(rules: list[dict[str, str]], said: dict[str, str]) -> str:
+    """Return what AWS Batch does with an attempt that ended so: the first rule that fits it; none, and it is tried again."""
+    names = {"onExitCode", "onReason", "onStatusReason"}
+    for rule in rules:
+        if all(fnmatchcase(said.get(name, ""), pattern) for name, pattern in rule.items() if name in names):
+            return rule["action"].upper()
+    return "RETRY"
+
+
+def assert_tries_again(rules: list[dict[str, str]]) -> None:
+    """Hold a definition's rules against the exit codes of the command and what Fargate says."""
+    assert len(rules) <= 5  # AWS takes no more
+    again = [{"onExitCode": "75"}, {"onExitCode": "137"}, {"onReason": "CannotPullContainerError: not found"}]
+    again += [{"onStatusReason": "Your Spot Task was interrupted."}, {"onStatusReason": "Host EC2 terminated."}]
+    assert [fate(rules, said) for said in again] == ["RETRY"] * 5
+    assert [fate(rules, {"onExitCode": code, "onReason": "Error"}) for code in "12"] == ["EXIT"] * 2
 
 
 def test_each_job_runs_by_its_definition_under_its_role(tmp_path: Path) -> None:
     """Command, variables and rights of the three job definitions are enough for the work, and reach no further."""
     with running_moto() as moto, running_ministack({}) as emulator:
-        deploy(moto)
+        done = deploy(moto)
+        assert done.returncode == 0, done.stderr
         (found,) = moto.client("batch").describe_job_queues(jobQueues=["condvest-test"])["jobQueues"]
         assert (found["state"], len(found["computeEnvironmentOrder"])) == ("ENABLED", 2)
         fill(emulator, tmp_path)
-        for name in ("consolidate", "resampler", "vacuum"):
+        for name in JOBS:
             run(moto, emulator, name)
         s3 = emulator.client("s3")
         assert s3.get_object(Bucket=BUCKET, Key=layout.data_key("AAPL"))["ContentLength"] > 0

@@ -26,12 +26,25 @@ Resources:
     Properties:
       Definition: {{StartAt: A, States: {{A: {{Type: Pass, {following}}}}}}}
 """
+_CARELESS = """
+Resources:
+  Weekly:
+    Type: AWS::Scheduler::Schedule
+    Properties: {Target: {Arn: a, RoleArn: b}}
+  ToS3:
+    Type: AWS::EC2::VPCEndpoint
+    Properties: {ServiceName: s3}
+"""
 
 
 def check(folder: Path, *, action: str, resource: str, following: str = "End: true") -> tuple[int, str]:
     """Check a template with one right and one state, and return the exit code and what was printed."""
-    template = folder / "one.yaml"
-    template.write_text(_TEMPLATE.format(action=action, resource=resource, following=following))
+    return check_text(folder, _TEMPLATE.format(action=action, resource=resource, following=following))
+
+
+def check_text(folder: Path, template: str) -> tuple[int, str]:
+    """Check a folder with one template, and return the exit code and what was printed."""
+    (folder / "one.yaml").write_text(template)
     command = [str(ROOT / ".venv-aws/bin/python"), "-W", "ignore", str(ROOT / "tools/check_stack.py"), str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done.returncode, done.stdout
@@ -58,3 +71,10 @@ def test_what_is_wrong_is_found(tmp_path: Path, action: str, resource: str, foll
     code, said = check(tmp_path, action=action, resource=resource, following=following)
     assert code == 1
     assert found in said
+
+
+def test_a_schedule_has_a_queue_and_an_endpoint_a_policy(tmp_path: Path) -> None:
+    """What could not be started is not lost, and the network leads only where it has to."""
+    code, said = check_text(tmp_path, _CARELESS)
+    assert code == 1
+    assert [line.split(":")[1].strip() for line in said.splitlines()[:2]] == ["Weekly", "ToS3"]

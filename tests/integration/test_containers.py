@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import subprocess
+import sys
+from importlib.metadata import packages_distributions
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from integration.jobs_kit import DAYS, Kit
-from servers.aws_tools import ROOT, fake_program, run_script
+from servers.aws_tools import ROOT, aws_tool, fake_program, run_script
 from servers.emulator import running_moto
 
 
@@ -31,6 +37,16 @@ def test_a_dry_run_says_what_would_be_done(tmp_path: Path) -> None:
     assert said[0].startswith("+ podman build --platform linux/amd64 ")
     assert said[1].endswith("| podman login --username AWS --password-stdin ACCOUNT.dkr.ecr.eu-north-1.amazonaws.com")
     assert said[2:] == [f"+ podman push {image}", f"+ podman push {image.partition(':')[0]}:latest"]
+    assert not (tmp_path / "bin/calls").exists()
+
+
+def test_one_tag_names_one_image(tmp_path: Path) -> None:
+    """Whoever deploys asks for the tag first and gives it to the build, so that a commit in between changes nothing."""
+    fake_program(tmp_path / "bin/docker", "exit 1")
+    tag = run_script("deploy/batch/build_image.sh", "--arch", "x86_64", "--print-tag", path=tmp_path / "bin").stdout
+    assert re.fullmatch(r"[0-9a-f]{12}-x86_64(-changed)?\n", tag)
+    done = run_script("deploy/batch/build_image.sh", "--dry-run", "--tag", "0123456789ab-arm64", path=tmp_path / "bin")
+    assert done.stdout.endswith("/condvest-batch-resampler:0123456789ab-arm64\n"), done.stderr
     assert not (tmp_path / "bin/calls").exists()
 
 
@@ -75,9 +91,111 @@ def test_the_local_resampler_builds_silver(tmp_path: Path) -> None:
     assert wrong.returncode == 2
 
 
-def test_local_servers_listen_on_this_machine_alone() -> None:
-    """Every published port names the loopback address, and every image a version."""
+@pytest.fixture(scope="module")
+def compose() -> dict[str, Any]:
+    """Return docker-compose.yml as the program reads it, without what its comments say."""
+    command = [
+        str(aws_tool("python")),
+        "-c",
+        "import json, sys, yaml; json.dump(yaml.safe_load(sys.stdin), sys.stdout)",
+    ]
     text = (ROOT / "local_dev/docker-compose.yml").read_text()
-    ports = re.findall(r"ports:\n\s+- \"([^\"]+)\"", text)
-    assert ports == ["127.0.0.1:5432:5432", "127.0.0.1:8333:8333"]
-    assert all(re.search(r":\d", image) for image in re.findall(r"image: (\S+)", text))
+    found: dict[str, Any] = json.loads(
+        subprocess.run(command, input=text, capture_output=True, check=True, text=True).stdout
+    )
+    return found
+
+
+@pytest.mark.aws
+def test_local_servers_listen_on_this_machine_alone(compose: dict[str, Any]) -> None:
+    """Every published port names the loopback address, every image a version, and nobody waits for a server in vain."""
+    services = compose["services"]
+    assert [service["ports"] for service in services.values()] == [["127.0.0.1:5432:5432"], ["127.0.0.1:8333:8333"]]
+    for service in services.values():
+        assert re.search(r":\d+(\.\d+)*$", service["image"])
+        assert service["healthcheck"]["retries"] >= 10
+        assert not {"privileged", "network_mode", "pid"} & service.keys()
+
+
+@pytest.mark.aws
+def test_local_data_outlive_the_servers(compose: dict[str, Any]) -> None:
+    """Each server keeps its data in a volume of the file, and its settings in the file itself: no folder of the machine."""
+    mounts = [mount.split(":")[0] for service in compose["services"].values() for mount in service["volumes"]]
+    assert sorted(mounts) == sorted(compose["volumes"]) == ["postgres", "s3"]
+    named = [config["source"] for service in compose["services"].values() for config in service.get("configs", ())]
+    assert named == list(compose["configs"])
+
+
+@pytest.mark.aws
+def test_local_servers_let_in_what_the_docs_say(compose: dict[str, Any]) -> None:
+    """The variables at the head of the file, and those of the local resampler, are the servers' own."""
+    head = (ROOT / "local_dev/docker-compose.yml").read_text().split("name: condvest")[0]
+    told = dict(re.findall(r"([A-Z_]+)=(\S+)", head))
+    services = compose["services"]
+    database = services["postgres"]["environment"]
+    assert [told[f"RDS_{name}"] for name in ("DATABASE", "USER", "PASSWORD")] == [
+        database[f"POSTGRES_{name}"] for name in ("DB", "USER", "PASSWORD")
+    ]
+    (identity,) = json.loads(compose["configs"]["s3-identities"]["content"])["identities"]
+    assert identity["credentials"] == [
+        {"accessKey": told["AWS_ACCESS_KEY_ID"], "secretKey": told["AWS_SECRET_ACCESS_KEY"]}
+    ]
+    assert told["AWS_ENDPOINT_URL"] == f"http://{services['s3']['ports'][0].rpartition(':')[0]}"
+    script = (ROOT / "local_dev/local_resampler.sh").read_text()
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL", "LAKE_URL"):
+        assert f"{name}={told[name]}" in script
+
+
+# --- what the image installs
+
+
+def pins(path: str) -> dict[str, list[str]]:
+    """Return the hashes of each pinned requirement of a file; ValueError for a line that is something else."""
+    found: dict[str, list[str]] = {}
+    for entry in (ROOT / path).read_text().replace("\\\n", " ").splitlines():
+        if entry.strip() and not entry.lstrip().startswith("#"):
+            pin = re.fullmatch(
+                r"([a-z0-9-]+)==(\S+)(?: ;[^-]*)?((?: +--hash=sha256:[0-9a-f]{64})+)", entry.split(" #")[0].rstrip()
+            )
+            if pin is None:
+                raise ValueError(f"{path}: {entry!r} is no pin with hashes")
+            found[f"{pin[1]}=={pin[2]}"] = pin[3].split()
+    return found
+
+
+def test_the_image_has_what_the_functions_have_and_numpy() -> None:
+    """Every requirement is pinned with hashes, to the version that the tests run with; none is left out or added."""
+    image, layer = pins("deploy/batch/requirements.txt"), pins("deploy/lambda/layer_requirements.txt")
+    assert layer.items() < image.items()
+    (more,) = image.keys() - layer.keys()
+    assert more.startswith("numpy==")
+    assert image.keys() < pins("requirements/dev.lock").keys()
+
+
+# What is no part of the image cannot be imported: None in sys.modules says so.
+_JOBS = """
+import sys
+sys.modules.update(dict.fromkeys(sys.argv[1:]))
+import condvest.storage.objects, condvest.state, psycopg
+from condvest.aws import batch
+codes = [batch.main([job]) for job in ("consolidate", "resampler", "vacuum")]
+print("ended with", codes)
+"""
+
+
+def test_the_image_lacks_nothing_that_its_jobs_need(tmp_path: Path) -> None:
+    """With its requirements alone all three jobs run, and the clients of S3 and PostgreSQL can be imported."""
+    has = {pin.partition("==")[0] for pin in pins("deploy/batch/requirements.txt")} | {"condvest"}
+    givers = {
+        name: {giver.lower().replace("_", "-") for giver in found} for name, found in packages_distributions().items()
+    }
+    absent = [name for name, found in givers.items() if not found & has]
+    assert {"boto3", "duckdb", "typer"} <= set(absent)
+    with Kit(tmp_path) as kit:
+        kit.evening(DAYS[0]).fetch(DAYS[0])
+        variables = {"LAKE_URL": str(tmp_path / "lake"), "CONDVEST_NOW": kit.now.isoformat()}
+    done = subprocess.run(
+        [sys.executable, "-c", _JOBS, *absent], env=os.environ | variables, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.splitlines()[-1:] == ["ended with [0, 0, 0]"], done.stderr
+    assert list(tmp_path.rglob("data_3d_*.parquet"))

@@ -120,6 +120,7 @@ def test_a_layer_is_reproducible_and_its_size_is_told(tmp_path: Path, small_laye
     first = build_small(tmp_path, "one", small_layer, "--python", "3.99")
     again = build_small(tmp_path, "two", small_layer, "--python", "3.99")
     assert first.returncode == again.returncode == 0, first.stderr
+    assert "Traceback" not in first.stderr
     layer = tmp_path / "one/layer-arm64.zip"
     assert layer.read_bytes() == (tmp_path / "two/layer-arm64.zip").read_bytes()
     assert re.fullmatch(
@@ -136,7 +137,7 @@ def test_a_layer_is_reproducible_and_its_size_is_told(tmp_path: Path, small_laye
 
 
 def test_a_layer_has_byte_code_where_its_python_is_there(tmp_path: Path, small_layer: dict[str, str]) -> None:
-    """A cold start need not compile; the byte code names no path and no time of this machine, so the bytes stay the same."""
+    """A cold start need not compile; the byte code names no path and no time, so the same Python gives the same bytes."""
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     for name in ("one", "two"):
         done = build_small(tmp_path, name, small_layer, "--python", version)
@@ -233,3 +234,51 @@ def test_a_function_gets_the_present_code(tmp_path: Path) -> None:
     run_script("deploy/lambda/build_packages.sh", "--out", str(tmp_path))
     digest = hashlib.sha256((tmp_path / "record-session.zip").read_bytes()).digest()
     assert (found["CodeSha256"], found["Timeout"]) == (base64.b64encode(digest).decode(), 77)
+
+
+# --- all of it
+
+_NO_STACK = (
+    "An error occurred (ValidationError) when calling the DescribeStacks operation: Stack with id x does not exist"
+)
+_THROTTLED = "An error occurred (Throttling) when calling the DescribeStacks operation: Rate exceeded"
+
+
+def deploy(folder: Path, *skipped: str, described: str) -> subprocess.CompletedProcess[str]:
+    """Deploy with an AWS CLI that takes every stack and gives this error when one is looked up."""
+    fake_program(
+        folder / "bin/aws",
+        f'case "$1 $2" in "sts "*) echo 123456789012 ;; *" describe-stacks") echo "{described}" >&2; exit 254 ;; esac',
+    )
+    words = [word for name in skipped for word in ("--skip", name)]
+    return run_script("deploy/deploy.sh", *words, path=folder / "bin")
+
+
+def test_what_needs_a_skipped_stack_is_left_out_by_name(tmp_path: Path) -> None:
+    """Whoever skips one stack skips those that need it too, and reads at the end which are not there."""
+    done = deploy(tmp_path, "network", "functions", "batch", described=_NO_STACK)
+    assert done.returncode == 0, done.stderr
+    assert "leaving out the stack database: it needs the parameter PrivateSubnets of network" in done.stderr
+    assert "deployed, without: network functions batch database orchestration monitoring." in done.stderr
+    assert [call.split()[3] for call in calls(tmp_path, "cloudformation deploy")] == ["dev-condvest-storage"]
+
+
+def test_a_deployment_that_lacks_something_is_no_success(tmp_path: Path) -> None:
+    """Nobody skipped the storage; that it says nothing of its bucket ends the deployment, and the bucket is named."""
+    done = deploy(tmp_path, "functions", "batch", described=_NO_STACK)
+    assert done.returncode == 1
+    assert "the stack network needs the parameter LakeBucket, and nothing says what it is" in done.stderr
+    assert "deployed" not in done.stderr.replace("deploying", "")
+
+
+def test_an_error_of_aws_is_not_taken_for_an_absent_stack(tmp_path: Path) -> None:
+    """Throttling and denied access end the deployment with AWS's own words, before anything is changed."""
+    done = deploy(tmp_path, "functions", "batch", described=_THROTTLED)
+    assert done.returncode == 1
+    assert "Rate exceeded" in done.stderr
+    assert calls(tmp_path, "cloudformation deploy") == []
+
+
+def calls(folder: Path, beginning: str) -> list[str]:
+    """Return the calls of the AWS CLI that begin so."""
+    return [line for line in (folder / "bin/calls").read_text().splitlines() if line.startswith(beginning)]

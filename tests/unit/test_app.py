@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from condvest.app import App
+from condvest.app.lists import read_intervals
 from condvest.app.runs import plain, run_job
-from condvest.app.wiring import read_intervals
 from condvest.config import load_settings, settings_table
 from condvest.domain.ledger import LedgerRow
 from condvest.errors import CondvestError, ConfigError, TransientError

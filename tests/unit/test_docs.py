@@ -11,7 +11,7 @@ import pytest
 from condvest.storage import layout
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "deploy").rglob("*.md")])
 _PLACE = re.compile(r"`((?:src|tests|tools|docs|database|requirements|benchmarks)/[\w./-]*)`")
 _MODULE = re.compile(r"`((?:analytics|app|aws|cli|demo|domain|jobs|sources|state|storage)/[\w./]+)`")
 _FIXED = (

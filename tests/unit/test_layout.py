@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from condvest.domain.symbols import is_valid_symbol
 from condvest.errors import ConfigError
 from condvest.storage import layout
+from condvest.storage.keys import check_key, check_prefix
 from condvest.storage.layout import BronzeKey, LandingKey, QuarantinedFileKey, QuarantineKey, SilverKey
 
 DAY = date(2025, 11, 19)
@@ -69,7 +70,7 @@ def test_prefixes_list_what_the_keys_build() -> None:
     assert layout.silver_key(13, 2025, 1).startswith(layout.silver_prefix(13))
     assert layout.silver_prefix(13).startswith(layout.SILVER)
     for prefix in (layout.BRONZE, layout.QUARANTINE, layout.METADATA, layout.silver_prefix(3), ""):
-        assert layout.check_prefix(prefix) == prefix
+        assert check_prefix(prefix) == prefix
 
 
 @given(SYMBOLS, st.dates())
@@ -79,7 +80,7 @@ def test_bronze_keys_come_back(symbol: str, session: date) -> None:
         (layout.data_key(symbol), BronzeKey(symbol, None)),
         (layout.daily_key(symbol, session), BronzeKey(symbol, session)),
     ):
-        assert layout.parse_bronze_key(layout.check_key(key)) == parsed
+        assert layout.parse_bronze_key(check_key(key)) == parsed
 
 
 @given(SYMBOLS, st.dates(), INSTANTS, DIGESTS)
@@ -105,20 +106,20 @@ def test_landing_keys_come_back(symbol: str, session: date, instant: datetime, d
         ),
         (layout.confirmed_key(session, instant, digest), LandingKey("confirmed", session, None, instant, digest)),
     ):
-        assert layout.parse_landing_key(layout.check_key(key)) == parsed
+        assert layout.parse_landing_key(check_key(key)) == parsed
 
 
 @given(st.dates(), INSTANTS, DIGESTS)
 def test_quarantine_keys_come_back(session: date, instant: datetime, digest: str) -> None:
     """A quarantine file says which answer its rows came in."""
-    key = layout.check_key(layout.quarantine_key(session, instant, digest))
+    key = check_key(layout.quarantine_key(session, instant, digest))
     assert layout.parse_quarantine_key(key) == QuarantineKey(session, instant, digest)
 
 
 @given(SYMBOLS, DIGESTS)
 def test_keys_of_quarantined_files_come_back(symbol: str, digest: str) -> None:
     """An unreadable file that was set aside says whose it was."""
-    key = layout.check_key(layout.quarantined_file_key(symbol, digest))
+    key = check_key(layout.quarantined_file_key(symbol, digest))
     assert layout.parse_quarantined_file_key(key) == QuarantinedFileKey(symbol, digest)
     assert layout.parse_quarantine_key(key) is None
 
@@ -126,7 +127,7 @@ def test_keys_of_quarantined_files_come_back(symbol: str, digest: str) -> None:
 @given(st.integers(1, 500), st.integers(1, 9999), st.integers(1, 12))
 def test_silver_keys_come_back(interval: int, year: int, month: int) -> None:
     """A month file says its interval and month."""
-    key = layout.check_key(layout.silver_key(interval, year, month))
+    key = check_key(layout.silver_key(interval, year, month))
     assert layout.parse_silver_key(key) == SilverKey(interval, year, month)
 
 
@@ -233,7 +234,7 @@ def test_no_key_makes_a_parser_fail(tail: str) -> None:
 def test_no_key_leaves_the_lake(key: str) -> None:
     """A key that could reach outside the lake, or its dot-folders, is refused in one line."""
     with pytest.raises(ConfigError, match="is not possible") as refused:
-        layout.check_key(key)
+        check_key(key)
     assert "\n" not in str(refused.value)
 
 
@@ -241,7 +242,7 @@ def test_no_key_leaves_the_lake(key: str) -> None:
 def test_a_prefix_ends_with_a_slash_and_stays_inside(prefix: str) -> None:
     """A listing never reads beside the lake, nor matches half a folder's name."""
     with pytest.raises(ConfigError, match=r"does not end with a slash|is not possible"):
-        layout.check_prefix(prefix)
+        check_prefix(prefix)
 
 
 def test_impossible_parts_are_refused() -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import io
+import json
 import re
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -13,11 +16,14 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from condvest.aws import batch
+from condvest.aws.events import ConsolidateEvent, read_event
 from condvest.cli.entry import application
 from condvest.config import settings_table
 from condvest.domain.calendar import INTERVALS
 from condvest.state.tables import metadata
 from condvest.storage import layout
+from unit.specification import SPECIFICATION
 
 ROOT = Path(__file__).parents[2]
 MAP = ROOT / "docs" / "spec-map.md"
@@ -73,6 +79,25 @@ def is_command(target: str) -> bool:
     return not option or re.search(rf"--{re.escape(option)}\s", help_of(command)) is not None
 
 
+@cache
+def batch_help_of(job: str) -> str:
+    """Return what `python -m condvest.aws.batch JOB --help` prints; it fails when there is no such job."""
+    said = io.StringIO()
+    with redirect_stdout(said), pytest.raises(SystemExit) as exit_info:
+        batch.main([job, "--help"])
+    assert exit_info.value.code == 0, job
+    return said.getvalue()
+
+
+def is_program(target: str) -> bool:
+    """Look a job of the Batch command and its option up in its help, and a handler that runs here by import."""
+    program, _, rest = target.removeprefix("python -m ").partition(" ")
+    job, _, option = rest.partition(" --")
+    if program == batch.__name__:
+        return not option or re.search(rf"--{re.escape(option)}\s", batch_help_of(job)) is not None
+    return not rest and callable(getattr(importlib.import_module(program), "lambda_handler", None))
+
+
 def is_object(target: str) -> bool:
     """Look a name, and a parameter of it where one is given, up by import."""
     module, name, parameter = _OBJECT.fullmatch(target).groups()  # type: ignore[union-attr]  # `place_of` matched it
@@ -100,6 +125,8 @@ def place_of(target: str) -> Callable[[str], bool]:
     """Return the check that belongs to what a target looks like."""
     if target.startswith("condvest "):
         return is_command
+    if target.startswith("python -m "):
+        return is_program
     if _OBJECT.fullmatch(target):
         return is_object
     if target.startswith("make "):
@@ -120,6 +147,24 @@ def test_tables_are_read() -> None:
     assert len(BUILT) > 60
     assert NOT_YET
     assert [row.name for row in BUILT + NOT_YET if not row.targets] == []
+
+
+@pytest.mark.parametrize("kind", SPECIFICATION)
+def test_each_name_of_the_specification_has_a_row(kind: str) -> None:
+    """Whoever reads the specification finds every one of its names."""
+    assert set(SPECIFICATION[kind]) - {row.bare for row in BUILT + NOT_YET} == set()
+
+
+def test_the_runbook_has_the_call_of_the_consolidator() -> None:
+    """The specification's own call, with what the AWS CLI's second version wants, and an event that the function takes."""
+    runbook = (ROOT / "deploy" / "README.md").read_text(encoding="utf-8").replace("\\\n", " ")
+    call = re.search(
+        r"aws lambda invoke +--function-name consolidate-bronze-daily +--cli-binary-format raw-in-base64-out"
+        r" +--payload '([^']+)' +output\.json\n",
+        runbook,
+    )
+    assert call is not None
+    assert read_event(ConsolidateEvent, json.loads(call[1])).mode == "incremental"
 
 
 def test_no_name_stands_twice() -> None:
@@ -153,6 +198,9 @@ def test_what_is_not_built_is_not_there(row: Row) -> None:
     "target",
     [
         "condvest vacuum --dry",
+        "python -m condvest.aws.batch vacuum --dry",
+        "python -m condvest.aws.batch resampler --symbols",
+        "python -m condvest.aws.runtime",
         "condvest.jobs.vacuum:vacuums",
         "condvest.jobs.vacuum:vacuum(days)",
         "make nothing",

@@ -11,9 +11,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from condvest.app.lists import read_intervals, read_symbols
 from condvest.app.run_log import RunLog, Unrecorded
 from condvest.config import Settings
-from condvest.domain.calendar import INTERVALS, Calendar
+from condvest.domain.calendar import Calendar
 from condvest.domain.symbols import parse_symbols
 from condvest.errors import ConfigError
 from condvest.log import event
@@ -120,12 +121,7 @@ class App:
     def universe(self) -> frozenset[str] | None:
         """The symbols that the lake is limited to (CONDVEST_UNIVERSE); None: all."""
         text = self.settings.condvest_universe
-        if text is None:
-            return None
-        try:
-            return frozenset(parse_symbols(_listed(text) if _is_path(text) else text))
-        except ConfigError as error:
-            raise ConfigError(f"CONDVEST_UNIVERSE: {error}") from None
+        return None if text is None else frozenset(read_symbols(text, name="CONDVEST_UNIVERSE"))
 
     @cached_property
     def intervals(self) -> list[int]:
@@ -263,40 +259,6 @@ def _retry_policy(seconds: float) -> RetryPolicy:
     from condvest.sources.retry import RetryPolicy
 
     return RetryPolicy(total_timeout_seconds=seconds) if seconds else RetryPolicy(attempts=1, empty_attempts=1)
-
-
-def read_intervals(text: str, *, name: str) -> list[int]:
-    """Return the intervals of a list such as `3,5,8`, ascending, each once; ConfigError, naming `name`, for another text."""
-    allowed = {str(interval): interval for interval in INTERVALS}
-    found = set()
-    for part in (part.strip() for part in text.split(",")):
-        if part not in allowed:
-            raise ConfigError(
-                f"{name} holds {part!r}: silver has the intervals {','.join(allowed)}; name some of these, other lengths are"
-                " computed when read: condvest bars AAPL --interval 10d"
-            )
-        found.add(allowed[part])
-    return sorted(found)
-
-
-def _is_path(text: str) -> bool:
-    return "/" in text or "\\" in text or text.endswith((".txt", ".csv"))
-
-
-def _listed(text: str) -> str:
-    """Return the symbols of a file as a list with commas; lines that are empty or begin with `#` do not count."""
-    path = Path(text).expanduser()
-    try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise ConfigError(
-            f"file {text!r} cannot be read ({reason}); give a list such as AAPL,BRK.B, or another file"
-        ) from None
-    parts = [part for line in lines if not line.startswith("#") for part in line.split(",") if part.strip()]
-    if not parts:
-        raise ConfigError(f"file {text!r} names no symbol; write one a line, or unset the setting to take all symbols")
-    return ",".join(parts)
 
 
 def _arn_hint(name: str, arn: str | None) -> str:

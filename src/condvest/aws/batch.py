@@ -2,6 +2,9 @@
 
 A child of an array job takes its part of the work: of the symbols (consolidate, vacuum) or of the intervals (resampler). A
 part does not depend on the others, and doing it twice changes nothing.
+
+The exit code says whether to try again: 0 all is done; 75 (EX_TEMPFAIL of sysexits.h) what failed may pass, and the job's
+definition lets it be tried again; 1 data are wrong or something is left, 2 a setting or option is wrong, and both would be again.
 """
 
 from __future__ import annotations
@@ -19,15 +22,16 @@ from condvest.app.runs import JobResult
 from condvest.aws.runtime import start_log, told
 from condvest.config import load_settings
 from condvest.domain.shard import WHOLE, Shard
-from condvest.errors import CondvestError, ConfigError, WorkLeft
+from condvest.errors import CommitConflict, CommitUnknown, CondvestError, ConfigError, TransientError
 
 NAME: Final = "condvest-batch"
+_FAILED, _WRONG, _MAY_PASS = 1, 2, 75
 _INDEX: Final = "AWS_BATCH_JOB_ARRAY_INDEX"
 _SIZE: Final = "AWS_BATCH_JOB_ARRAY_SIZE"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Do one job and return the exit code: 0 all is done, 1 something failed or is left, 2 a setting or option is wrong."""
+    """Do one job and return the exit code, as the head of this module has them."""
     options = _parser().parse_args(arguments)
     logger = start_log(NAME, os.environ.get("AWS_BATCH_JOB_ID") or f"here-{uuid.uuid4()}")
     try:
@@ -41,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except CondvestError as error:
         logger.error("failed", extra={"kind": type(error).__name__, "error": str(error)})
         sys.stderr.write(f"{error}\n")
-        return 2 if isinstance(error, ConfigError) and not isinstance(error, WorkLeft) else 1
+        return _exit_code(error)
     return 0
 
 
@@ -66,6 +70,12 @@ def _do(app: App, options: argparse.Namespace, shard: Shard) -> JobResult | None
         dry_run=options.dry_run,
         shard=shard,
     )
+
+
+def _exit_code(error: CondvestError) -> int:
+    if isinstance(error, TransientError | CommitConflict | CommitUnknown):
+        return _MAY_PASS
+    return _WRONG if isinstance(error, ConfigError) else _FAILED
 
 
 def _shard() -> Shard:

@@ -206,7 +206,7 @@ def _resample(
 
     def job(app: App, progress: Progress) -> JobResult:
         from condvest.app.commands import resample
-        from condvest.app.wiring import read_intervals
+        from condvest.app.lists import read_intervals
 
         wanted = None if intervals is None else read_intervals(intervals, name="--intervals")
         return resample(app, intervals=wanted, force_full=force_full, progress=progress)

@@ -53,18 +53,14 @@ class FlatFileSource:
         timeout_seconds: float = 60.0,
     ) -> None:
         """Check the settings; nothing is asked yet. ConfigError: a key is missing, the endpoint unsafe."""
-        endpoint = checked_base_url(endpoint, setting=f"{_PREFIX}_ENDPOINT")
-        for name, value in (
-            ("ACCESS_KEY_ID", access_key_id),
-            ("SECRET_ACCESS_KEY", secret_access_key),
-            ("BUCKET", bucket),
-        ):
+        needed = {"ACCESS_KEY_ID": access_key_id, "SECRET_ACCESS_KEY": secret_access_key, "BUCKET": bucket}
+        for name, value in needed.items():
             if not value.strip():
                 raise ConfigError(
                     f"{_PREFIX}_{name} is not set; flat files need it; take it from the provider's dashboard"
                 )
         self._bucket = bucket
-        self._endpoint = endpoint
+        self._endpoint = checked_base_url(endpoint, setting=f"{_PREFIX}_ENDPOINT")
         self._retry = retry
         self._in_flight = in_flight
         self._requests = 0
@@ -75,24 +71,7 @@ class FlatFileSource:
             "token": None,
             "expires_at": None,
         }
-        # obstore fills what is not given from AWS_*: those belong to the lake; its session token must not be sent here.
-        self._store = S3Store(
-            bucket,
-            endpoint=endpoint,
-            aws_endpoint_url_s3=endpoint,
-            region="us-east-1",
-            credential_provider=lambda: credential,
-            skip_signature=False,
-            virtual_hosted_style_request=False,
-            request_payer=False,
-            s3_express=False,
-            client_options={
-                "allow_http": endpoint.startswith("http://"),
-                "allow_invalid_certificates": False,
-                "timeout": timedelta(seconds=timeout_seconds),
-            },
-            retry_config={"max_retries": 0},  # `RetryPolicy` is the one that retries
-        )
+        self._store = _opened(bucket, self._endpoint, credential, timeout_seconds=timeout_seconds)
 
     def __repr__(self) -> str:
         return f"FlatFileSource({self._endpoint!r}, bucket={self._bucket!r})"
@@ -166,6 +145,27 @@ class FlatFileSource:
 def object_key(session: date) -> str:
     """Return where the provider keeps the day aggregates of all stocks of a session."""
     return f"us_stocks_sip/day_aggs_v1/{session:%Y/%m}/{session}.csv.gz"
+
+
+def _opened(bucket: str, endpoint: str, credential: S3Credential, *, timeout_seconds: float) -> S3Store:
+    # obstore fills what is not given from AWS_*: those belong to the lake; its session token must not be sent here.
+    return S3Store(
+        bucket,
+        endpoint=endpoint,
+        aws_endpoint_url_s3=endpoint,
+        region="us-east-1",
+        credential_provider=lambda: credential,
+        skip_signature=False,
+        virtual_hosted_style_request=False,
+        request_payer=False,
+        s3_express=False,
+        client_options={
+            "allow_http": endpoint.startswith("http://"),
+            "allow_invalid_certificates": False,
+            "timeout": timedelta(seconds=timeout_seconds),
+        },
+        retry_config={"max_retries": 0},  # `RetryPolicy` is the one that retries
+    )
 
 
 def _unpacked(packed: bytes, session: date) -> tuple[bytes, ParsedBars]:

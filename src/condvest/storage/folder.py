@@ -21,7 +21,7 @@ from typing import NamedTuple, TypeVar
 from condvest.aio import in_order
 from condvest.errors import CommitConflict, ConfigError, ObjectNotFound
 from condvest.storage.disk import clear_errors, etag_of, make_folder, newer, rename, status_of, sync, write_file
-from condvest.storage.layout import check_key, check_prefix
+from condvest.storage.keys import check_key, check_prefix
 from condvest.storage.locks import StripedLocks
 from condvest.storage.store import ALWAYS, Meter, ObjectInfo, PutResult, Stored, When
 

@@ -64,7 +64,6 @@ _SILVER_KEY = re.compile(
     r"/data_(?P=n)d_(?P=year)(?P=month)\.parquet"
 )
 _DIGEST = re.compile(r"[0-9a-f]{16}")
-_FORBIDDEN = re.compile(r"[\\\x00-\x1f\x7f-\x9f]|\A[A-Za-z]:")  # the last is a drive of Windows
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,29 +261,6 @@ def parse_instant(text: str) -> datetime:
         raise ValueError(f"instant {text!r} is not written like 20251119T210500000000Z; take it from format_instant")
     year, month, day, hour, minute, second, microsecond = map(int, found.groups())
     return datetime(year, month, day, hour, minute, second, microsecond, UTC)
-
-
-def check_key(key: str) -> str:
-    """Return a key unchanged; ConfigError for one that is empty or could leave the lake.
-
-    Refused are absolute keys, backslashes, control characters, empty parts and parts that start with a dot: `..` leads
-    out of the lake, and dot-folders hold what is no object.
-    """
-    if _FORBIDDEN.search(key) or any(not part or part.startswith(".") for part in key.split("/")):
-        raise ConfigError(
-            f"key {key!r} is not possible: it needs parts joined by single slashes, none empty or with a dot first,"
-            " and no backslash or control character; use a key relative to the lake, such as 'silver/x.parquet'"
-        )
-    return key
-
-
-def check_prefix(prefix: str) -> str:
-    """Return a prefix unchanged: empty, or a possible key and a slash; ConfigError for another."""
-    if prefix:
-        if not prefix.endswith("/"):
-            raise ConfigError(f"prefix {prefix!r} does not end with a slash; write {prefix + '/'!r}")
-        check_key(prefix[:-1])
-    return prefix
 
 
 def _dated(session: date) -> str:

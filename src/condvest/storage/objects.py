@@ -22,7 +22,7 @@ from obstore.store import MemoryStore, S3Store
 
 from condvest.aio import in_order, io_loop
 from condvest.errors import CommitConflict, CommitUnknown, ConfigError, ObjectNotFound, TransientError
-from condvest.storage.layout import check_key, check_prefix
+from condvest.storage.keys import check_key, check_prefix
 from condvest.storage.refusals import clear_errors
 from condvest.storage.store import ALWAYS, Meter, ObjectInfo, PutResult, Stored, When
 

@@ -42,19 +42,23 @@ def open_store(
         if parts.netloc not in ("", "localhost"):
             raise ConfigError(f"lake URL {url!r}: file URLs name no host; write file:///absolute/path")
         return _open_folder(Path(unquote(parts.path)), fsync=fsync)
-    # A folder lake never loads the client library of S3.
-    from condvest.storage.objects import memory_store, s3_store
-
     if parts.scheme == "memory":
+        from condvest.storage.objects import memory_store
+
         return memory_store(parts.netloc + parts.path, concurrency=concurrency)
+    return _open_s3(parts, region=region, endpoint_url=endpoint_url, concurrency=concurrency)
+
+
+def _open_s3(parts: SplitResult, *, region: str | None, endpoint_url: str | None, concurrency: int) -> Store:
+    # A folder lake never loads the client library of S3.
+    from condvest.storage.objects import s3_store
+
+    given = os.environ.get
     return s3_store(
         parts.netloc,
         parts.path.strip("/"),
-        region=region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or DEFAULT_REGION,
-        endpoint_url=endpoint_url
-        or os.environ.get("AWS_ENDPOINT_URL_S3")
-        or os.environ.get("AWS_ENDPOINT_URL")
-        or None,
+        region=region or given("AWS_REGION") or given("AWS_DEFAULT_REGION") or DEFAULT_REGION,
+        endpoint_url=endpoint_url or given("AWS_ENDPOINT_URL_S3") or given("AWS_ENDPOINT_URL") or None,
         concurrency=concurrency,
     )
 

@@ -1,7 +1,7 @@
 """What the lake asks of a place that keeps objects; `opening` knows which place a URL names.
 
 One protocol, three implementations (a folder, S3, memory), one suite of tests. Keys are relative paths with `/`
-between their parts; `layout.check_key` says which are allowed. Errors of the libraries underneath never leave a
+between their parts; `keys.check_key` says which are allowed. Errors of the libraries underneath never leave a
 store: an object that is certainly absent is `ObjectNotFound`, a refusal or a wrong setting `ConfigError`, a failure
 that may pass `TransientError`.
 """
