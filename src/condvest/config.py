@@ -166,7 +166,9 @@ class Settings(BaseSettings):
     )
     condvest_concurrency: int = Field(64, ge=1, le=1024, description="Most requests to S3 in flight.")
     condvest_fsync: bool = Field(
-        True, description="false does not wait for the disk: faster, but a power failure may lose writes. Folders only."
+        True,
+        description="false does not wait for the disk: faster, but a power failure may lose writes, and each command warns."
+        " Folders only, for lakes that may be thrown away.",
     )
 
     @property

@@ -424,6 +424,20 @@ def test_an_outage_of_metadata_does_not_stop_the_day(run: Run, here: Path, provi
 
 
 @pytest.mark.s3
+def test_a_lake_that_does_not_wait_for_the_disk_says_so_once_a_command(
+    run: Run, done: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CONDVEST_FSYNC=false is for lakes that may be thrown away: each command warns, and stdout stays as it is."""
+    for words in (["consolidate"], ["--json", "status"]):
+        outcome = run(*words)
+        (line,) = [line for line in outcome.err.splitlines() if "not_durable" in line]
+        assert line.startswith("W not_durable setting=CONDVEST_FSYNC=false lake=file:///")
+        assert "a power failure may lose writes" in line
+        assert "not_durable" not in outcome.out
+    monkeypatch.setenv("CONDVEST_FSYNC", "true")
+    assert "not_durable" not in run("status").err
+
+
 def test_the_same_commands_on_s3(run: Run, here: Path, monkeypatch: pytest.MonkeyPatch, s3_server: S3Server) -> None:
     """Bucket, prefix, server and keys from `.env` alone; a day's work, status and bars as on a folder; wrong keys are told."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "LAKE_URL"):

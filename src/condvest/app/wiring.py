@@ -16,7 +16,7 @@ from condvest.config import Settings
 from condvest.domain.calendar import INTERVALS, Calendar
 from condvest.domain.symbols import parse_symbols
 from condvest.errors import ConfigError
-from condvest.log import event
+from condvest.log import event, warn
 from condvest.storage import layout
 from condvest.storage.closures import read_closures
 from condvest.storage.folder import FolderStore
@@ -83,13 +83,18 @@ class App:
         if self.lake_url.startswith("s3://"):
             self._hand_over_keys()
         settings = self.settings
-        return open_store(
+        store = open_store(
             self.lake_url,
             region=settings.aws_region,
             endpoint_url=settings.aws_endpoint_url,
             concurrency=settings.condvest_concurrency,
             fsync=settings.condvest_fsync,
         )
+        if isinstance(store, FolderStore) and not settings.condvest_fsync:
+            warn(
+                "not_durable", setting="CONDVEST_FSYNC=false", lake=store.url, effect="a power failure may lose writes"
+            )
+        return store
 
     @cached_property
     def state(self) -> State:
