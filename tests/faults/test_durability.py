@@ -28,7 +28,7 @@ class Disk:
         patch.setattr(sys, "platform", "darwin")  # each file is waited for by itself
         for name, note in (("write", self._written), ("fsync", self._synced)):
             self._watch(name, note)
-        self._watch("replace", lambda path, target: self._named(target))
+        self._watch("replace", lambda _, target: self._named(target))
         self._watch("mkdir", lambda path, *_: self._named(path))
         self._watch("unlink", lambda path, *_: self._gone(path))
 
