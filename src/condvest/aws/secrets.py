@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from typing import Any, Final
 
 from pydantic import SecretStr
@@ -66,6 +67,9 @@ def _read(name: str, arn: str, settings: Settings) -> str:
     import boto3  # the runtime has it; only what needs a secret pays for loading it
     from botocore.exceptions import BotoCoreError, ClientError
 
+    # At DEBUG they print the answer, and it holds the secret.
+    for talkative in ("botocore", "urllib3"):
+        logging.getLogger(talkative).setLevel(logging.INFO)
     try:
         client = boto3.client("secretsmanager", region_name=settings.aws_region, endpoint_url=settings.aws_endpoint_url)
         return str(client.get_secret_value(SecretId=arn)["SecretString"])

@@ -22,10 +22,8 @@ _REFUSED = (
     "no pg_hba.conf entry",
     "is not permitted to log in",
     "permission denied",
-    "does not support SSL",
-    "sslmode",
-    "certificate",
 )
+_TLS = ("does not support SSL", "sslmode", "certificate")
 _SQLITE_PASSING = ("locked", "busy", "I/O error", "is full")
 _SQLITE_SETTINGS = ("unable to open", "readonly", "read-only")
 _SQLITE_CORRUPT = ("not a database", "malformed")
@@ -80,6 +78,8 @@ def _of_sqlite(words: str, where: str) -> CondvestError:
 def _of_postgres(error: DBAPIError, words: str, where: str) -> CondvestError:
     sqlstate: str | None = getattr(error.orig, "sqlstate", None)
     if sqlstate is None:
+        if any(part in words for part in _TLS):
+            return ConfigError(f"{where} refuses the connection: {words}; check RDS_SSLMODE and RDS_CA_FILE")
         if any(part in words for part in _REFUSED):
             return ConfigError(
                 f"{where} refuses the connection: {words}; check RDS_HOST, RDS_DATABASE, RDS_USER and RDS_PASSWORD"
