@@ -17,6 +17,7 @@ from condvest.demo.standin import StandIn
 from condvest.sources.retry import DEFAULT_RETRY
 from condvest.storage import layout
 from faults.commands import GROUPED, SPLITS, TICKERS, Desk
+from faults.echo import refusing_server
 from faults.named_tests import known_tests
 from integration.jobs_kit import DAYS, QUICK, SYMBOLS, market_of
 
@@ -96,7 +97,8 @@ ROWS: dict[str, tuple[str, ...]] = {
         "unit/test_actions.py::test_of_two_ratios_the_one_in_the_prices_is_applied",
         "integration/test_fetch_meta.py::test_splits_that_cannot_be_read_are_named_and_the_rest_comes",
     ),
-    "flat files: not there yet, keys refused": (
+    "flat files: an outage, not there yet, keys refused": (
+        "test_flat_files_that_fail_keep_to_the_retry_setting",
         "integration/test_flat_files.py::test_files_come_unpacked_in_order_and_what_is_absent_stays_pending",
         "integration/test_flat_files.py::test_wrong_keys_and_a_wrong_bucket_stop_at_once",
         "integration/test_flat_files.py::test_sessions_outside_the_plan_are_not_entitled",
@@ -202,6 +204,21 @@ def test_the_waits_outlast_the_window_of_the_rate_limit() -> None:
     waits = [policy.wait_initial_seconds * 2**number for number in range(policy.attempts - 1)]
     assert 60 <= sum(min(wait, policy.wait_max_seconds) for wait in waits) <= (policy.total_timeout_seconds or 0)
     assert [later / earlier for earlier, later in pairwise(waits)] == [2.0] * (policy.attempts - 2)
+
+
+def test_flat_files_that_fail_keep_to_the_retry_setting(desk: Desk) -> None:
+    """POLYGON_RETRY_SECONDS holds for both sources: so many requests, then exit code 1, and the session is pending."""
+    with refusing_server(503, "<Error><Code>SlowDown</Code></Error>") as (url, addresses):
+        desk.set(
+            POLYGON_FLAT_FILES_ENDPOINT=url,
+            POLYGON_FLAT_FILES_ACCESS_KEY_ID="id",
+            POLYGON_FLAT_FILES_SECRET_ACCESS_KEY="secret",
+        )
+        outcome = desk.evening(NEXT).run("fetch", "bars", "--date", str(DAY), "--source", "flat-files")
+        assert (outcome.code, len(addresses)) == (1, QUICK.attempts)
+    assert desk.states() == {DAY: "pending"}
+    assert desk.run("fetch", "bars").code == 0
+    assert desk.states() == {DAY: "final", NEXT: "provisional"}
 
 
 # --- answers that are not what they seem --------------------------------------------------------------------------

@@ -180,6 +180,7 @@ class App:
             secret_access_key=secret.get_secret_value() if secret else "",
             endpoint=settings.polygon_flat_files_endpoint,
             bucket=settings.polygon_flat_files_bucket,
+            retry=_retry_policy(settings.polygon_retry_seconds),
         )
         self._sources.append(made)
         return made

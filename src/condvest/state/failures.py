@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from sqlalchemy import URL
 from sqlalchemy.exc import DataError as ValueRefused
@@ -48,7 +49,14 @@ def translated(url: URL) -> Iterator[None]:
     try:
         yield
     except StatementError as error:
+        _forget_password(getattr(error.orig, "pgconn", None))
         raise _as_condvest(error, url) from error
+
+
+def _forget_password(connection: Any) -> None:
+    """Take the password out of what psycopg keeps of a connection that failed: its `repr` shows all that it holds."""
+    if getattr(connection, "password", None):
+        connection.password, connection.info = b"***", []
 
 
 def _as_condvest(error: StatementError, url: URL) -> CondvestError:
