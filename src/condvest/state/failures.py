@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -55,7 +56,7 @@ def translated(url: URL) -> Iterator[None]:
 
 def _forget_password(connection: Any) -> None:
     """Take the password out of what psycopg keeps of a connection that failed: its `repr` shows all that it holds."""
-    if getattr(connection, "password", None):
+    if dataclasses.is_dataclass(connection):  # else it is libpq's, which shows nothing
         connection.password, connection.info = b"***", []
 
 
