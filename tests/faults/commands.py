@@ -121,14 +121,16 @@ class Desk:
 
     def run(self, *words: str) -> Outcome:
         """Run one command in this process."""
-        logger, out, err = logging.getLogger("condvest"), io.StringIO(), io.StringIO()
+        logger, err = logging.getLogger("condvest"), io.StringIO()
+        out = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True)
         kept = logger.handlers[:], logger.level, logger.propagate
         try:
             with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
                 code = main(words)
         finally:
             logger.handlers[:], logger.level, logger.propagate = kept
-        return Outcome(code, out.getvalue(), err.getvalue())
+        out.seek(0)
+        return Outcome(code, out.read(), err.getvalue())
 
     def asked(self, *words: str) -> tuple[Outcome, list[str]]:
         """Run one command; return what came of it, and the paths that it asked the provider for."""

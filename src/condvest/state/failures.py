@@ -57,7 +57,7 @@ def translated(url: URL) -> Iterator[None]:
 def _forget_password(connection: Any) -> None:
     """Take the password out of what psycopg keeps of a connection that failed: its `repr` shows all that it holds."""
     if dataclasses.is_dataclass(connection):  # else it is libpq's, which shows nothing
-        connection.password, connection.info = b"***", []
+        vars(connection).update(password=b"***", info=[])
 
 
 def _as_condvest(error: StatementError, url: URL) -> CondvestError:
