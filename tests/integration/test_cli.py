@@ -394,7 +394,7 @@ def test_a_day_from_an_empty_lake(run: Run, here: Path) -> None:
     assert [row["date"] for row in rows] == [str(day) for day in SESSIONS[-5:]]
 
 
-def test_what_is_left_ends_with_1_and_names_it(run: Run, here: Path, provider: StandIn) -> None:
+def test_D24_what_is_left_ends_with_1_and_names_it(run: Run, here: Path, provider: StandIn) -> None:
     """A session that the provider does not hand out yet: exit code 1, its date and reason; the next run takes it."""
     refused = {"status": "NOT_AUTHORIZED", "message": "Attempted to request today's data before end of day"}
     provider.fail(f"{GROUPED}/locale/us/market/stocks/{LAST}", status=403, body=refused)
@@ -703,7 +703,7 @@ def test_an_interrupt_with_json_is_an_object(run: Run, done: Path, monkeypatch: 
     assert (outcome.code, outcome.json["kind"]) == (130, "Interrupted")
 
 
-def test_a_bug_keeps_its_traceback(run: Run, done: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
+def test_D23_a_bug_keeps_its_traceback(run: Run, done: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
     """What is no error of condvest goes on, as a traceback; with JSON stdout still has its one object."""
 
     def broken(*arguments: object, **options: object) -> None:
