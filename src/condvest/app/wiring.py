@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from condvest.app.run_log import RunLog, Unrecorded
+from condvest.app.universe import read_universe
 from condvest.config import Settings
 from condvest.domain.calendar import INTERVALS, Calendar
 from condvest.domain.symbols import parse_symbols
@@ -127,10 +128,7 @@ class App:
         text = self.settings.condvest_universe
         if text is None:
             return None
-        try:
-            return frozenset(parse_symbols(_listed(text) if _is_path(text) else text))
-        except ConfigError as error:
-            raise ConfigError(f"CONDVEST_UNIVERSE: {error}") from None
+        return read_universe(text, name="CONDVEST_UNIVERSE")
 
     @cached_property
     def intervals(self) -> list[int]:
@@ -283,26 +281,6 @@ def read_intervals(text: str, *, name: str) -> list[int]:
             )
         found.add(allowed[part])
     return sorted(found)
-
-
-def _is_path(text: str) -> bool:
-    return "/" in text or "\\" in text or text.endswith((".txt", ".csv"))
-
-
-def _listed(text: str) -> str:
-    """Return the symbols of a file as a list with commas; lines that are empty or begin with `#` do not count."""
-    path = Path(text).expanduser()
-    try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise ConfigError(
-            f"file {text!r} cannot be read ({reason}); give a list such as AAPL,BRK.B, or another file"
-        ) from None
-    parts = [part for line in lines if not line.startswith("#") for part in line.split(",") if part.strip()]
-    if not parts:
-        raise ConfigError(f"file {text!r} names no symbol; write one a line, or unset the setting to take all symbols")
-    return ",".join(parts)
 
 
 def _arn_hint(name: str, arn: str | None) -> str:
