@@ -29,21 +29,27 @@ def redaction(key: str) -> Redaction:
     `body` leaves keys of fewer than 8 characters where they are; `text` takes out any, and what it returns is one line of
     200 characters at most.
     """
-    forms = sorted({*_forms(key)}, key=len, reverse=True)
-    of_bodies = re.compile("|".join(map(re.escape, forms)).encode(), re.IGNORECASE)
-    of_texts = re.compile("|".join(map(re.escape, forms if len(key) >= _LEAST else [key])), re.IGNORECASE)
+    forms = sorted({*_forms(key)} if len(key) >= _LEAST else {key}, key=len, reverse=True)
+    in_bodies = [form.encode() for form in forms] if len(key) >= _LEAST else []
 
     def body(data: bytes) -> bytes:
-        return of_bodies.sub(_SHOWN.encode(), data) if len(key) >= _LEAST else data
+        for form in in_bodies:  # plain searches: a pattern of them all takes a hundred times as long
+            if form in data:
+                data = data.replace(form, _SHOWN.encode())
+        return data
 
     def text(words: str) -> str:
-        return " ".join(of_texts.sub(_SHOWN, words).split())[:200]
+        for form in forms:
+            words = words.replace(form, _SHOWN)
+        return " ".join(words.split())[:200]
 
     return Redaction(body, text)
 
 
 def _forms(key: str) -> Iterator[str]:
-    yield from (key, quote(key, safe=""), quote(key), json.dumps(key)[1:-1], key.replace("/", "\\/"))
+    for encoded in (quote(key, safe=""), quote(key)):
+        yield from (encoded, re.sub(r"%[0-9A-F]{2}", lambda found: found[0].lower(), encoded))
+    yield from (key, json.dumps(key)[1:-1], key.replace("/", "\\/"))
     for encode in (b64encode, urlsafe_b64encode):
         for before in range(3):  # where a group of three bytes begins depends on what stands before the key
             encoded = encode(b"\0" * before + key.encode()).decode().rstrip("=")
