@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,6 +24,8 @@ from condvest.errors import ConfigError
 BRONZE_PREFIX: Final = "bronze/raw_ohlcv"
 DEFAULT_LAKE: Final = "./lake"
 _OWN: Final = "CONDVEST_"
+_MAYBE_CLEAR: Final = ("disable", "allow", "prefer")
+_RDS: Final = re.compile(r"\.rds\.amazonaws\.com(\.cn)?\.?\s*(,|$)", re.IGNORECASE)
 _LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 
 
@@ -117,7 +120,8 @@ class Settings(BaseSettings):
     rds_password: SecretStr | None = Field(None, description="The user's password.")
     rds_sslmode: _SslMode | None = Field(
         None,
-        description="As libpq has it. Default: verify-full with RDS_CA_FILE, else prefer on this machine, else require.",
+        description="As libpq has it. Default: verify-full with RDS_CA_FILE, else prefer on this machine, else require,"
+        " which is the least for *.rds.amazonaws.com.",
     )
     rds_ca_file: Annotated[str, AfterValidator(_file)] | None = Field(
         None, description="CA certificate (PEM) that the server's is checked against, or `system`."
@@ -166,7 +170,9 @@ class Settings(BaseSettings):
     )
     condvest_concurrency: int = Field(64, ge=1, le=1024, description="Most requests to S3 in flight.")
     condvest_fsync: bool = Field(
-        True, description="false does not wait for the disk: faster, but a power failure may lose writes. Folders only."
+        True,
+        description="false does not wait for the disk: faster, but a power failure may lose writes, and each command warns."
+        " Folders only, for lakes that may be thrown away.",
     )
 
     @property
@@ -186,8 +192,13 @@ class Settings(BaseSettings):
 
     @property
     def sslmode(self) -> str:
-        """How the connection to RDS_HOST is secured, in libpq's words."""
+        """How the connection to RDS_HOST is secured, in libpq's words. ConfigError: one that may be in clear to RDS."""
         if self.rds_sslmode is not None:
+            if self.rds_sslmode in _MAYBE_CLEAR and _RDS.search(self.rds_host or ""):
+                raise ConfigError(
+                    f"RDS_SSLMODE is {self.rds_sslmode!r}: with it the password may go to {self.rds_host} in clear; set it to"
+                    " require at least, or to verify-full with RDS_CA_FILE"
+                )
             return self.rds_sslmode
         if self.rds_ca_file is not None:
             return "verify-full"

@@ -186,6 +186,27 @@ def test_a_write_is_durable_before_it_shows_and_its_folder_before_it_returns(
     assert events == [0, 0]
 
 
+def test_the_way_to_an_object_is_durable_though_a_killed_process_made_it(
+    folder: Store, lake: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Folders that are there already may be on no disk yet: each is synced with the first write below it, and only then."""
+    (lake / "a/b").mkdir(parents=True)
+    synced: list[int] = []
+    fsync = os.fsync
+
+    def noted(handle: int) -> None:
+        synced.append(os.fstat(handle).st_ino)
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    folder.put("a/b/c", b"1")
+    way = {path.stat().st_ino for path in (lake / "a/b", lake / "a", lake)}
+    assert way <= set(synced)
+    synced.clear()
+    folder.put("a/b/c", b"2")
+    assert synced == [(lake / "a/b/c").stat().st_ino, (lake / "a/b").stat().st_ino]
+
+
 @pytest.mark.parametrize("platform", ["linux", "darwin"])
 def test_a_batch_is_durable(folder: Store, lake: Path, monkeypatch: pytest.MonkeyPatch, platform: str) -> None:
     """Many files are waited for together on Linux, one by one elsewhere; folders too."""

@@ -405,7 +405,7 @@ def test_a_day_from_an_empty_lake(run: Run, here: Path) -> None:
     assert [row["date"] for row in rows] == [str(day) for day in SESSIONS[-5:]]
 
 
-def test_what_is_left_ends_with_1_and_names_it(run: Run, here: Path, provider: StandIn) -> None:
+def test_D24_what_is_left_ends_with_1_and_names_it(run: Run, here: Path, provider: StandIn) -> None:
     """A session that the provider does not hand out yet: exit code 1, its date and reason; the next run takes it."""
     refused = {"status": "NOT_AUTHORIZED", "message": "Attempted to request today's data before end of day"}
     provider.fail(f"{GROUPED}/locale/us/market/stocks/{LAST}", status=403, body=refused)
@@ -435,6 +435,20 @@ def test_an_outage_of_metadata_does_not_stop_the_day(run: Run, here: Path, provi
 
 
 @pytest.mark.s3
+def test_a_lake_that_does_not_wait_for_the_disk_says_so_once_a_command(
+    run: Run, done: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CONDVEST_FSYNC=false is for lakes that may be thrown away: each command warns, and stdout stays as it is."""
+    for words in (["consolidate"], ["--json", "status"]):
+        outcome = run(*words)
+        (line,) = [line for line in outcome.err.splitlines() if "not_durable" in line]
+        assert line.startswith("W not_durable setting=CONDVEST_FSYNC=false lake=file:///")
+        assert "a power failure may lose writes" in line
+        assert "not_durable" not in outcome.out
+    monkeypatch.setenv("CONDVEST_FSYNC", "true")
+    assert "not_durable" not in run("status").err
+
+
 def test_the_same_commands_on_s3(run: Run, here: Path, monkeypatch: pytest.MonkeyPatch, s3_server: S3Server) -> None:
     """Bucket, prefix, server and keys from `.env` alone; a day's work, status and bars as on a folder; wrong keys are told."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "LAKE_URL"):
@@ -843,7 +857,7 @@ def test_an_interrupt_with_json_is_an_object(run: Run, done: Path, monkeypatch: 
     assert (outcome.code, outcome.json["kind"]) == (130, "Interrupted")
 
 
-def test_a_bug_keeps_its_traceback(run: Run, done: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
+def test_D23_a_bug_keeps_its_traceback(run: Run, done: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
     """What is no error of condvest goes on, as a traceback; with JSON stdout still has its one object."""
 
     def broken(*arguments: object, **options: object) -> None:

@@ -125,8 +125,8 @@ def test_a_value_that_breaks_a_rule_leaves_everything_as_it_was(state: State) ->
 # Watermarks
 
 
-def test_a_watermark_moves_forward_only(state: State) -> None:
-    """Late older bars leave it where it is; each step is a closed period and a new one (D22)."""
+def test_D22_a_watermark_moves_forward_only(state: State) -> None:
+    """Late older bars leave it where it is; each step is a closed period and a new one."""
     state.record([], watermarks={"AAPL": MON, "BCpC": MON, "BCPC": TUE}, reason="backfill", now=NOW)
     state.record([], watermarks={"AAPL": WED, "BCPC": MON}, reason="fetch", now=LATER)
     assert state.symbol_watermarks() == {"AAPL": WED, "BCPC": TUE, "BCpC": MON}
@@ -157,7 +157,7 @@ def test_ten_thousand_watermarks_are_a_handful_of_statements(state: State) -> No
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_any_order_of_changes_keeps_one_current_row_a_symbol(state: State, seed: int) -> None:
+def test_D22_any_order_of_changes_keeps_one_current_row_a_symbol(state: State, seed: int) -> None:
     """Against a dictionary as model: same watermarks, one current row a symbol, periods without gap, no silent step back."""
     chance = random.Random(seed)
     symbols = ["A", "a", "BRK.B", "Ünï", "NULL", '"', "'; --"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import traceback
 from pathlib import Path
 
@@ -42,6 +43,26 @@ def test_a_sqlite_file_is_made_with_its_folder(tmp_path: Path) -> None:
             assert state.url_shown == f"sqlite:///{path}"
             assert state.ledger_is_empty()
     assert [entry.name for entry in path.parent.iterdir()] == ["state.sqlite"]
+
+
+def test_a_sqlite_file_is_on_the_disk_with_the_way_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """New folders are synced in the ones above before the ledger is made, and a commit waits for file and journal."""
+    synced: list[int] = []
+    fsync = os.fsync
+
+    def noted(handle: int) -> None:
+        synced.append(os.fstat(handle).st_ino)
+        assert not path.exists()
+        fsync(handle)
+
+    path = tmp_path / "new" / "deep" / "state.sqlite"
+    monkeypatch.setattr(os, "fsync", noted)
+    database = Database(f"sqlite:///{path}", lock_timeout_seconds=1)
+    assert synced == [(tmp_path / "new").stat().st_ino, tmp_path.stat().st_ino]
+    with database.read() as connection:
+        found = [connection.execute(text(f"PRAGMA {name}")).scalar() for name in ("synchronous", "journal_mode")]
+    assert found == [3, "delete"]  # 3 is EXTRA
+    database.close()
 
 
 @pytest.mark.postgres

@@ -144,7 +144,7 @@ def is_sound(symbol: str, bar: Values) -> bool:
     if any(number is None or not math.isfinite(number) for number in needed):
         return False
     priced = min(bar.open, bar.high, bar.low, bar.close) > 0 and bar.high >= bar.low
-    counted = bar.volume >= 0 and (bar.transactions is None or bar.transactions >= 0)
+    counted = bar.volume >= 0 and (bar.transactions is None or 0 <= bar.transactions <= 10**10)
     weighted = bar.vwap is None or (math.isfinite(bar.vwap) and bar.vwap >= 0)
     named = _SYMBOL.fullmatch(symbol) is not None and not set(symbol) & set("/\\\"'`") and ".." not in symbol
     return priced and counted and weighted and named

@@ -20,6 +20,8 @@ from typing import Any
 import psycopg
 from sqlalchemy import URL
 
+from servers.tls import Certificate
+
 USER = "condvest"
 PASSWORD = "p@ss/word: 100%"
 _READY_SECONDS = 60.0
@@ -46,8 +48,8 @@ class PostgresServer:
         where = URL.create("postgresql+psycopg", user, password, "127.0.0.1", self.port, database)
         return where.render_as_string(hide_password=False)
 
-    def run(self, statement: str) -> None:
-        """Run one statement as the server's administrator, outside a transaction."""
+    def run(self, statement: str) -> list[tuple[Any, ...]]:
+        """Run one statement as the server's administrator, outside a transaction, and return its rows."""
         with psycopg.connect(
             host="127.0.0.1",
             port=self.port,
@@ -57,7 +59,8 @@ class PostgresServer:
             autocommit=True,
             connect_timeout=5,
         ) as connection:
-            connection.execute(statement.encode())
+            cursor = connection.execute(statement.encode())
+            return cursor.fetchall() if cursor.description else []
 
     @contextmanager
     def empty_database(self) -> Iterator[str]:
@@ -69,8 +72,12 @@ class PostgresServer:
 
 
 @contextmanager
-def running_postgres_server(binaries: Path | None = None) -> Iterator[PostgresServer]:
+def running_postgres_server(
+    binaries: Path | None = None, certificate: Certificate | None = None
+) -> Iterator[PostgresServer]:
     """Start a server with its data in a temporary folder; it is ready for connections, and ends with the block.
+
+    With a certificate it speaks TLS besides, if it was built for it (`speaks_tls`).
 
     PostgreSQL refuses to run as root: it runs as an unprivileged user then. `binaries` is the folder of `initdb` and
     `postgres`, by default `found_binaries()`.
@@ -88,7 +95,8 @@ def running_postgres_server(binaries: Path | None = None) -> Iterator[PostgresSe
         with (folder / "log").open("wb") as log:
             subprocess.run(initdb, cwd=folder, stdout=log, stderr=log, check=True, **who)
             server = PostgresServer(_free_port())
-            options = [word for option in _OPTIONS for word in ("-c", option)]
+            given = [*_OPTIONS, *(_tls(programs, folder, certificate, who) if certificate else ())]
+            options = [word for option in given for word in ("-c", option)]
             address = ["-h", "127.0.0.1", "-p", str(server.port), "-k", ""]
             command = [str(programs / "postgres"), "-D", "data", *address, *options]
             process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, **who)
@@ -99,6 +107,23 @@ def running_postgres_server(binaries: Path | None = None) -> Iterator[PostgresSe
             process.send_signal(2)  # SIGINT: a fast shutdown, which does not wait for clients
             process.wait(30)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def speaks_tls(server: PostgresServer) -> bool:
+    """Say whether the server's programs were built with TLS: Debian's are, those of the wheel are not."""
+    return server.run("SHOW ssl") == [("on",)]
+
+
+def _tls(programs: Path, folder: Path, certificate: Certificate, who: dict[str, Any]) -> tuple[str, ...]:
+    """Return the options of a server with a certificate, whose key must belong to the server's user alone."""
+    asked = [str(programs / "postgres"), "-D", "data", "-c", "ssl=on", "-C", "ssl"]
+    if subprocess.run(asked, cwd=folder, capture_output=True, check=False, **who).returncode != 0:
+        return ()  # built without TLS
+    for path, name in ((certificate.pem, "server.pem"), (certificate.key, "server.key")):
+        shutil.copy(path, folder / name)
+        (folder / name).chmod(0o600)
+        os.chown(folder / name, who.get("user", -1), who.get("group", -1))
+    return ("ssl=on", f"ssl_cert_file={folder}/server.pem", f"ssl_key_file={folder}/server.key")
 
 
 def found_binaries() -> Path:

@@ -23,7 +23,7 @@ BUCKET = "lake"
 ACCESS_KEY = "condvest-test"
 PLAIN_ACCESS_KEY = "condvest-test-plain"
 READER_ACCESS_KEY = "condvest-test-reader"
-SECRET_KEY = "not-a-secret-only-for-tests"
+SECRET_KEY = "not-a-secret/only+for=tests"
 REGION = "ca-west-1"
 _READY_SECONDS = 60.0
 _GRPC = 10_000  # each server of SeaweedFS listens on its port plus this as well

@@ -121,6 +121,8 @@ def test_the_digest_is_of_the_values_alone(rows: list[dict[str, Any]], rand: ran
         ({"vw": -1.0}, "vwap"),
         ({"vw": float("nan")}, "vwap"),
         ({"n": -1}, "transactions"),
+        ({"n": 10**10 + 1}, "transactions"),
+        ({"n": 2**62}, "transactions"),
         ({"n": 1.5}, "malformed"),
         ({"n": 2**63}, "malformed"),
     ],

@@ -103,6 +103,17 @@ def test_a_database_elsewhere_is_never_spoken_to_in_clear(
     assert load_settings().sslmode == mode
 
 
+@pytest.mark.parametrize("mode", ["disable", "allow", "prefer"])
+def test_rds_is_never_spoken_to_in_clear(monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+    """The least for RDS is `require`, whatever RDS_SSLMODE says; a server of one's own may be asked otherwise."""
+    monkeypatch.setenv("RDS_SSLMODE", mode)
+    monkeypatch.setenv("RDS_HOST", "lake.abc.ca-west-1.rds.amazonaws.com")
+    with pytest.raises(ConfigError, match=f"RDS_SSLMODE is '{mode}'.*require at least"):
+        _ = load_settings().sslmode
+    monkeypatch.setenv("RDS_HOST", "postgres.internal")
+    assert load_settings().sslmode == mode
+
+
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [

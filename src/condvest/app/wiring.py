@@ -17,7 +17,7 @@ from condvest.config import Settings
 from condvest.domain.calendar import Calendar
 from condvest.domain.symbols import parse_symbols
 from condvest.errors import ConfigError
-from condvest.log import event
+from condvest.log import event, warn
 from condvest.storage import layout
 from condvest.storage.closures import read_closures
 from condvest.storage.folder import FolderStore
@@ -84,13 +84,18 @@ class App:
         if self.lake_url.startswith("s3://"):
             self._hand_over_keys()
         settings = self.settings
-        return open_store(
+        store = open_store(
             self.lake_url,
             region=settings.aws_region,
             endpoint_url=settings.aws_endpoint_url,
             concurrency=settings.condvest_concurrency,
             fsync=settings.condvest_fsync,
         )
+        if isinstance(store, FolderStore) and not settings.condvest_fsync:
+            warn(
+                "not_durable", setting="CONDVEST_FSYNC=false", lake=store.url, effect="a power failure may lose writes"
+            )
+        return store
 
     @cached_property
     def state(self) -> State:
@@ -171,6 +176,7 @@ class App:
             secret_access_key=secret.get_secret_value() if secret else "",
             endpoint=settings.polygon_flat_files_endpoint,
             bucket=settings.polygon_flat_files_bucket,
+            retry=_retry_policy(settings.polygon_retry_seconds),
         )
         self._sources.append(made)
         return made

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 from typing import Any, Final
 
 from pydantic import SecretStr
 
 from condvest.config import Settings
-from condvest.errors import ConfigError, TransientError
+from condvest.errors import CondvestError, ConfigError, TransientError
 
 #: What passes by itself; everything else (no such secret, no permission) does not.
 _PASSING: Final = ("ThrottlingException", "InternalServiceError", "ServiceUnavailable", "RequestTimeout")
@@ -66,17 +67,23 @@ def _read(name: str, arn: str, settings: Settings) -> str:
     import boto3  # the runtime has it; only what needs a secret pays for loading it
     from botocore.exceptions import BotoCoreError, ClientError
 
+    # At DEBUG they print the answer, and it holds the secret.
+    for talkative in ("botocore", "urllib3"):
+        logging.getLogger(talkative).setLevel(logging.INFO)
+    failure: CondvestError
     try:
         client = boto3.client("secretsmanager", region_name=settings.aws_region, endpoint_url=settings.aws_endpoint_url)
         return str(client.get_secret_value(SecretId=arn)["SecretString"])
     except ClientError as error:
         code = error.response.get("Error", {}).get("Code", "")
         if code in _PASSING:
-            raise TransientError(f"{name}: Secrets Manager answers {code}; try again") from None
-        raise ConfigError(
-            f"{name}: the secret cannot be read ({code}); check that it is there and that this role may read it"
-        ) from None
+            failure = TransientError(f"{name}: Secrets Manager answers {code}; try again")
+        else:
+            failure = ConfigError(
+                f"{name}: the secret cannot be read ({code}); check that it is there and that this role may read it"
+            )
     except KeyError:
-        raise ConfigError(f"{name}: the secret holds bytes; put the value there as text") from None
+        failure = ConfigError(f"{name}: the secret holds bytes; put the value there as text")
     except BotoCoreError as error:
-        raise TransientError(f"{name}: Secrets Manager cannot be reached ({type(error).__name__}); try again") from None
+        failure = TransientError(f"{name}: Secrets Manager cannot be reached ({type(error).__name__}); try again")
+    raise failure  # here, as boto3's error holds the answer and would go along as its context

@@ -135,7 +135,7 @@ def _detail(rule: str) -> str:
         "high_below_low": "high must not be below low",
         "volume": "volume must be finite and not below 0",
         "vwap": "vwap, where given, must be finite and not below 0",
-        "transactions": "transactions, where given, must not be below 0",
+        "transactions": "transactions, where given, must be from 0 to 10^10",
         "duplicate": "the answer holds two different rows for this symbol",
     }[rule]
 

@@ -39,6 +39,9 @@ DAILY_SCHEMA: Final = pa.schema([*ANSWER_SCHEMA, pa.field("ingested_at", UTC_MIC
 # Typed once: Arrow takes longer to find the type of a Python number than to compare a column with it.
 _ZERO: Final = pa.scalar(0.0, pa.float64())
 _NO_COUNT: Final = pa.scalar(0, pa.int64())
+#: A thousand times the trades of a whole market's day. Sums of any length stay below 2^53, as they are added up as floats.
+MOST_TRANSACTIONS: Final = 10**10
+_MOST: Final = pa.scalar(MOST_TRANSACTIONS, pa.int64())
 _FALSE: Final = pa.scalar(False, pa.bool_())
 _TRUE: Final = pa.scalar(True, pa.bool_())
 
@@ -58,7 +61,8 @@ def broken_rules(bars: pa.Table) -> dict[str, pa.BooleanArray]:
     """Return, per rule, which rows of a table with the `ANSWER_SCHEMA` columns break it.
 
     Rules: `symbol` (impossible symbol), `price` (missing, not finite or not positive), `high_below_low`, `volume`
-    (missing, not finite or negative), `vwap` and `transactions` (given, but negative or not finite).
+    (missing, not finite or negative), `vwap` (given, but negative or not finite) and `transactions` (given, but negative
+    or above `MOST_TRANSACTIONS`).
     """
     symbols = bars["symbol"].to_pylist()
     bad_symbol = pa.array([not (symbol is not None and is_valid_symbol(symbol)) for symbol in symbols], pa.bool_())
@@ -68,13 +72,15 @@ def broken_rules(bars: pa.Table) -> dict[str, pa.BooleanArray]:
         bad_price = pc.or_(bad_price, pc.invert(pc.fill_null(sound, _FALSE)))
     sound_volume = pc.and_(pc.is_finite(bars["volume"]), pc.greater_equal(bars["volume"], _ZERO))
     sound_vwap = pc.and_(pc.is_finite(bars["vwap"]), pc.greater_equal(bars["vwap"], _ZERO))
+    trades = bars["transactions"]
+    bad_trades = pc.or_(pc.less(trades, _NO_COUNT), pc.greater(trades, _MOST))
     return {
         "symbol": _flat(bad_symbol),
         "price": _flat(bad_price),
         "high_below_low": _flat(pc.fill_null(pc.less(bars["high"], bars["low"]), _FALSE)),
         "volume": _flat(pc.invert(pc.fill_null(sound_volume, _FALSE))),
         "vwap": _flat(pc.invert(pc.fill_null(sound_vwap, _TRUE))),
-        "transactions": _flat(pc.fill_null(pc.less(bars["transactions"], _NO_COUNT), _FALSE)),
+        "transactions": _flat(pc.fill_null(bad_trades, _FALSE)),
     }
 
 
@@ -115,6 +121,7 @@ def _is_sound(bars: pa.Table) -> bool:
         all(pc.all(pc.is_finite(column)).as_py() is not False for column in sums)
         and all(pc.all(pc.greater(column, _ZERO)).as_py() is not False for column in required[:4])
         and all((pc.min(column).as_py() or 0) >= 0 for column in (*numbers[4:], bars["transactions"]))
+        and (pc.max(bars["transactions"]).as_py() or 0) <= MOST_TRANSACTIONS
         and pc.all(pc.less_equal(bars["low"], bars["high"])).as_py() is not False
     )
 

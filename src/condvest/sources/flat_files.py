@@ -35,6 +35,8 @@ _WRONG_KEYS: Final = (
     "AuthorizationHeaderMalformed",
 )
 
+_CERTIFICATE: Final = re.compile(r"InvalidCertificate\(\s*(\w+)")
+
 
 class FlatFileSource:
     """Whole sessions from the provider's flat files: unadjusted, there from about 11:00 New York time the next day."""
@@ -106,18 +108,30 @@ class FlatFileSource:
         return await retried(self._retry, f"GET s3://{self._bucket}/{key}", partial(self._once, key, session))
 
     async def _once(self, key: str, session: date) -> SessionAnswer:
-        self._requests += 1
-        try:
-            packed = bytes(await (await self._store.get_async(key)).bytes_async())
-        except FileNotFoundError as error:
-            raise self._absent(str(error), key, session) from None
-        except (PermissionDeniedError, UnauthenticatedError) as error:
-            raise self._forbidden(error, key, session) from None
-        except BaseError as error:
-            raise TransientError(_said(str(error))) from None
+        packed = await self._packed(key, session)
         self._bytes_in += len(packed)
         body, parsed = await asyncio.to_thread(_unpacked, packed, session)
         return SessionAnswer(session, body, parsed)
+
+    async def _packed(self, key: str, session: date) -> bytes:
+        self._requests += 1
+        try:
+            return bytes(await (await self._store.get_async(key)).bytes_async())
+        except FileNotFoundError as error:
+            failure = self._absent(str(error), key, session)
+        except (PermissionDeniedError, UnauthenticatedError) as error:
+            failure = self._forbidden(error, key, session)
+        except BaseError as error:
+            failure = self._failed(str(error))
+        raise failure  # here, as obstore's error holds the server's words and would go along as its context
+
+    def _failed(self, text: str) -> Exception:
+        if found := _CERTIFICATE.search(text):
+            return ConfigError(
+                f"{_PREFIX}_ENDPOINT: the certificate of {self._endpoint} was refused ({found[1]}); check the address, and name"
+                " the CA of a proxy in between, if there is one, in SSL_CERT_FILE"
+            )
+        return TransientError(_said(text))
 
     def _absent(self, text: str, key: str, session: date) -> Exception:
         if "NoSuchBucket" in text:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import json
+import logging
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from aiolimiter import AsyncLimiter
 
 from condvest.aio import io_loop
 from condvest.errors import ConfigError, DataError, NotEntitled, NotYetAvailable, TransientError
+from condvest.sources.redaction import redaction
 from condvest.sources.retry import DEFAULT_RETRY, BusyError, RetryPolicy, retried
 
 T = TypeVar("T")
@@ -28,6 +30,9 @@ _BASE_SETTING: Final = "POLYGON_BASE_URL"
 # Statuses that a good body never has; DELAYED is a good answer on delayed plans.
 _BAD_STATUSES: Final = ("ERROR", "NOT_AUTHORIZED", "NOT_FOUND")
 _BIG_BODY_BYTES: Final = 32_768
+
+# At DEBUG it prints the headers of answers, and a server may repeat the key in them.
+logging.getLogger("httpcore").setLevel(logging.INFO)
 
 
 class NotFoundError(DataError):
@@ -62,7 +67,8 @@ class ProviderClient:
     ) -> None:
         """Check the settings and prepare; nothing is sent. ConfigError: a wrong URL, key or number."""
         self._base = httpx.URL(checked_base_url(base_url, setting=_BASE_SETTING))
-        self._key = _checked_key(api_key)
+        key = _checked_key(api_key)
+        self._redaction = redaction(key)
         if requests_per_minute < 0:
             raise ConfigError(
                 f"POLYGON_REQUESTS_PER_MINUTE is {requests_per_minute}; it must be 0 (no limit) or more;"
@@ -78,7 +84,7 @@ class ProviderClient:
         self._bytes_in = 0
         secure = self._base.scheme == "https"
         self._http = httpx.AsyncClient(
-            headers={"Authorization": f"Bearer {self._key}"},
+            headers={"Authorization": f"Bearer {key}"},
             timeout=timeout_seconds,
             limits=httpx.Limits(max_connections=in_flight, max_keepalive_connections=in_flight),
             follow_redirects=False,
@@ -126,7 +132,9 @@ class ProviderClient:
         return await retried(self.retry, f"GET {path}", lambda: self._once(path, params, decode))
 
     def own_address(self, url: str) -> tuple[str, Params]:
-        """Return path and query of a `next_url`, to be asked for here whatever host it names, without any key in it.
+        """Return path and query of a `next_url`, to be asked for here whatever host it names, without `apiKey`.
+
+        A key elsewhere in it was taken out with the answer that gave it.
 
         DataError: it is no absolute URL or path.
         """
@@ -145,16 +153,18 @@ class ProviderClient:
 
     async def _once(self, path: str, params: Params | None, decode: Callable[[bytes], T]) -> Answer[T]:
         response = await self._send(path, params)
-        body = response.content
+        # A server may repeat what it was sent: without the key, whatever is made of the answer is without it.
+        body = self._redaction.body(response.content)
         self._bytes_in += response.num_bytes_downloaded
         if response.status_code != 200:
-            raise self._refusal(path, response)
+            raise self._refusal(path, response, body)
         try:
             value = await asyncio.to_thread(decode, body) if len(body) > _BIG_BODY_BYTES else decode(body)
         except DataError as error:
-            # Not chained: its words are the server's, and those may repeat the key.
-            raise TransientError(self._clean(str(error))) from None
-        return Answer(body, value)
+            failure = TransientError(self._redaction.text(str(error)))
+        else:
+            return Answer(body, value)
+        raise failure
 
     async def _send(self, path: str, params: Params | None) -> httpx.Response:
         url = self._base.copy_with(raw_path=(self._base.path.rstrip("/") + path).encode("ascii"))
@@ -166,20 +176,27 @@ class ProviderClient:
                 # httpx bounds each read; this bounds the whole: a server that drips bytes must not hold us for ever.
                 async with asyncio.timeout(self._timeout_seconds):
                     return await self._http.get(url, params=params or None)
-            except TimeoutError as error:
-                raise TransientError(f"no whole answer within {self._timeout_seconds:g} s") from error
+            except TimeoutError:
+                failure = f"no whole answer within {self._timeout_seconds:g} s"
             except httpx.HTTPError as error:
-                detail = self._clean(str(error))
-                raise TransientError(f"{type(error).__name__}{': ' if detail else ''}{detail}") from error
+                detail = self._redaction.text(str(error))
+                failure = f"{type(error).__name__}{': ' if detail else ''}{detail}"
+        # Raised here, unchained: httpx quotes a header that it cannot read, and its errors hold the request.
+        if "CERTIFICATE_VERIFY_FAILED" in failure:
+            raise ConfigError(
+                f"{_BASE_SETTING}: the certificate of {self._base.host} was refused ({failure}); check the address, and name the"
+                " CA of a proxy in between, if there is one, in SSL_CERT_FILE"
+            )
+        raise TransientError(failure)
 
-    def _refusal(self, path: str, response: httpx.Response) -> Exception:
+    def _refusal(self, path: str, response: httpx.Response, body: bytes) -> Exception:
         """Return the error that an answer other than 200 stands for."""
         status, host = response.status_code, self._base.host
-        said = self._said(response)
+        said = self._said(body)
         if status == 401:
             return ConfigError(f"{_KEY_SETTING} was refused by {host} (401: {said}); set it to a key of your account")
         if status == 403:
-            return _not_handed_out(path, said, entitlement=b"NOT_AUTHORIZED" in response.content)
+            return _not_handed_out(path, said, entitlement=b"NOT_AUTHORIZED" in body)
         if 300 <= status < 400:
             return ConfigError(
                 f"{_BASE_SETTING}: {host} redirects GET {path} ({status}); the key must not go elsewhere, so it"
@@ -193,17 +210,14 @@ class ProviderClient:
             f"GET {path}: refused ({status}: {said}); the request breaks a rule of the provider; report it"
         )
 
-    def _said(self, response: httpx.Response) -> str:
+    def _said(self, body: bytes) -> str:
         """Return the provider's own words, for a person."""
         try:
-            answer = json.loads(response.content)
+            answer = json.loads(body)
         except (ValueError, RecursionError):
             return "no JSON"
         words = (answer.get("message") or answer.get("error")) if isinstance(answer, dict) else None
-        return self._clean(str(words or "no reason given"))
-
-    def _clean(self, text: str) -> str:
-        return " ".join(text.replace(self._key, "***").split())[:200]
+        return self._redaction.text(str(words or "no reason given"))
 
 
 def decode_json(body: bytes) -> Any:

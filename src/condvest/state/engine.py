@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -155,9 +156,9 @@ def _make_engine(url: URL, lock_timeout_seconds: int) -> Engine:
 
 def _sqlite_engine(url: URL, lock_timeout_seconds: int) -> Engine:
     """No pool: between two calls the file is closed, so a lake folder can be copied or moved."""
-    folder = Path(url.database or "").parent
+    folder = Path(url.database or "").absolute().parent
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        _make_durably(folder)
     except OSError as error:
         raise ConfigError(
             f"folder {folder} of the state database cannot be made ({error.strerror}); name one that you may write to"
@@ -168,6 +169,21 @@ def _sqlite_engine(url: URL, lock_timeout_seconds: int) -> Engine:
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _make_durably(folder: Path) -> None:
+    """Make a folder and those above it that are missing, each on the disk before there is something in it.
+
+    SQLite syncs the folder of its file, but not the ones above: a committed ledger could be gone with its folder.
+    """
+    missing = [above for above in (folder, *folder.parents) if not above.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for made in missing:
+        handle = os.open(made.parent, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from sqlalchemy import URL
 from sqlalchemy.exc import DataError as ValueRefused
@@ -22,10 +24,8 @@ _REFUSED = (
     "no pg_hba.conf entry",
     "is not permitted to log in",
     "permission denied",
-    "does not support SSL",
-    "sslmode",
-    "certificate",
 )
+_TLS = ("does not support SSL", "sslmode", "certificate")
 _SQLITE_PASSING = ("locked", "busy", "I/O error", "is full")
 _SQLITE_SETTINGS = ("unable to open", "readonly", "read-only")
 _SQLITE_CORRUPT = ("not a database", "malformed")
@@ -50,7 +50,14 @@ def translated(url: URL) -> Iterator[None]:
     try:
         yield
     except StatementError as error:
+        _forget_password(getattr(error.orig, "pgconn", None))
         raise _as_condvest(error, url) from error
+
+
+def _forget_password(connection: Any) -> None:
+    """Take the password out of what psycopg keeps of a connection that failed: its `repr` shows all that it holds."""
+    if dataclasses.is_dataclass(connection):  # else it is libpq's, which shows nothing
+        vars(connection).update(password=b"***", info=[])
 
 
 def _as_condvest(error: StatementError, url: URL) -> CondvestError:
@@ -80,6 +87,8 @@ def _of_sqlite(words: str, where: str) -> CondvestError:
 def _of_postgres(error: DBAPIError, words: str, where: str) -> CondvestError:
     sqlstate: str | None = getattr(error.orig, "sqlstate", None)
     if sqlstate is None:
+        if any(part in words for part in _TLS):
+            return ConfigError(f"{where} refuses the connection: {words}; check RDS_SSLMODE and RDS_CA_FILE")
         if any(part in words for part in _REFUSED):
             return ConfigError(
                 f"{where} refuses the connection: {words}; check RDS_HOST, RDS_DATABASE, RDS_USER and RDS_PASSWORD"

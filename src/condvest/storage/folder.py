@@ -63,6 +63,8 @@ class FolderStore:
         self._locks = StripedLocks(self._lock_folder)
         self._token = uuid.uuid4().hex[:12]
         self._numbers = count()
+        # Folders of which this process knows that their names in the folders above are on the disk.
+        self._entered: set[str] = set()
         self._sweep()
 
     def get(self, key: str) -> Stored:
@@ -212,9 +214,22 @@ class FolderStore:
                             folders.add(os.path.dirname(path))
 
     def _sync(self, folders: set[str]) -> None:
-        if self._fsync and folders:
-            with clear_errors(self.url):
-                sync(self.root, folders)
+        """Return when what was renamed in these folders is on the disk, and with it the way to them from the root.
+
+        A folder that is there already may have been made by a process that was killed before it synced the one above.
+        """
+        if not self._fsync or not folders:
+            return
+        entered = {above for folder in folders for above in self._way(folder)} - self._entered
+        with clear_errors(self.url):
+            sync(self.root, folders | {os.path.dirname(folder) for folder in entered})
+        self._entered |= entered
+
+    def _way(self, folder: str) -> Iterator[str]:
+        """Yield a folder of the lake and those above it, up to the one below the root."""
+        while len(folder) >= len(self._base):
+            yield folder
+            folder = os.path.dirname(folder)
 
     def _make_folders(self) -> None:
         changed = {*make_folder(str(self._tmp)), *make_folder(str(self._lock_folder))}

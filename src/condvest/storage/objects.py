@@ -23,7 +23,7 @@ from obstore.store import MemoryStore, S3Store
 from condvest.aio import in_order, io_loop
 from condvest.errors import CommitConflict, CommitUnknown, ConfigError, ObjectNotFound, TransientError
 from condvest.storage.keys import check_key, check_prefix
-from condvest.storage.refusals import clear_errors
+from condvest.storage.refusals import cleared, cleared_call
 from condvest.storage.store import ALWAYS, Meter, ObjectInfo, PutResult, Stored, When
 
 if TYPE_CHECKING:
@@ -63,8 +63,7 @@ def s3_store(bucket: str, prefix: str, *, region: str, endpoint_url: str | None,
         config["aws_endpoint_url_s3"] = endpoint_url  # the one that wins over all of obstore's own variables
 
     def connect(retries: RetryConfig) -> S3Store:
-        with clear_errors(url):
-            return S3Store(bucket, config=config, client_options=client, retry_config=retries)
+        return cleared_call(url, lambda: S3Store(bucket, config=config, client_options=client, retry_config=retries))
 
     return ObjectStore(connect(_RETRIES), connect({"max_retries": 0}), url=url, prefix=prefix, concurrency=concurrency)
 
@@ -147,26 +146,30 @@ class ObjectStore:
         yield from sorted(self._loop.run(self._list(self._base + check_prefix(prefix))), key=lambda info: info.key)
 
     async def _list(self, prefix: str) -> builtins.list[ObjectInfo]:
-        found: builtins.list[ObjectInfo] = []
-        with clear_errors(self.url):
-            async for page in obstore.list(self._client, prefix, chunk_size=_PAGE):
-                found += (
-                    ObjectInfo(meta["path"].removeprefix(self._base), meta["size"], meta["e_tag"] or "")
-                    for meta in page
-                )
+        found = await cleared(self.url, self._pages(prefix))
         self.meter.add(lists=max(1, -(-len(found) // _PAGE)))
+        return found
+
+    async def _pages(self, prefix: str) -> builtins.list[ObjectInfo]:
+        found: builtins.list[ObjectInfo] = []
+        async for page in obstore.list(self._client, prefix, chunk_size=_PAGE):
+            found += (
+                ObjectInfo(meta["path"].removeprefix(self._base), meta["size"], meta["e_tag"] or "") for meta in page
+            )
         return found
 
     async def _read(self, key: str) -> Stored | None:
         self.meter.add(gets=1)
         try:
-            with clear_errors(self.url):
-                answer = await obstore.get_async(self._client, self._base + key)
-                data = (await answer.bytes_async()).to_bytes()
+            stored = await cleared(self.url, self._whole(key))
         except ObjectNotFound:
             return None
-        self.meter.add(bytes_in=len(data))
-        return Stored(data, answer.meta["e_tag"] or "")
+        self.meter.add(bytes_in=len(stored.data))
+        return stored
+
+    async def _whole(self, key: str) -> Stored:
+        answer = await obstore.get_async(self._client, self._base + key)
+        return Stored((await answer.bytes_async()).to_bytes(), answer.meta["e_tag"] or "")
 
     def _write_all(self, items: Iterable[tuple[str, bytes, When]]) -> Iterator[PutResult]:
         def start(item: tuple[str, bytes, When]) -> Future[PutResult]:
@@ -183,10 +186,13 @@ class ObjectStore:
         self.meter.add(puts=1, bytes_out=len(data))
         mode: PutMode = "create" if when.absent else "overwrite" if when.etag is None else {"e_tag": when.etag}
         client = self._client if when == ALWAYS else self._single_try
-        with clear_errors(self.url):
+
+        async def sent() -> str | None:
             # One request whatever the size (S3 takes 5 GB): the ETag then is the content's.
             answer = await obstore.put_async(client, self._base + key, data, mode=mode, use_multipart=False)
-        return answer["e_tag"] or ""
+            return answer["e_tag"]
+
+        return await cleared(self.url, sent()) or ""
 
     async def _settle(self, key: str, data: bytes, when: When) -> str | None:
         """Write if the condition holds; return the ETag, or None when another writer was first.
@@ -218,6 +224,9 @@ class ObjectStore:
 
     async def _delete(self, paths: builtins.list[str]) -> int:
         self.meter.add(deletes=1)
-        with clear_errors(self.url):
+
+        async def sent() -> None:
             await obstore.delete_async(self._client, paths)
+
+        await cleared(self.url, sent())
         return len(paths)
