@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import Final
@@ -15,6 +15,7 @@ from condvest.domain.answers import SessionAnswer, SessionRefusal, SessionSource
 from condvest.domain.bars import DAILY_SCHEMA, changed_rows, overlay
 from condvest.domain.calendar import Calendar
 from condvest.domain.ledger import LedgerRow, UsualRows, due
+from condvest.errors import TimeOver
 from condvest.jobs.backfill import merge_landed
 from condvest.jobs.fetch_report import FetchReport
 from condvest.jobs.progress import Progress, silent
@@ -122,8 +123,20 @@ def _ask(fetch: _Fetch, sessions: Sequence[date], progress: Progress) -> None:
         if fetch.stop():
             fetch.report.remaining += sessions[done:]
             return
-        _daily(fetch, next(outcomes))
+        outcome = _next_in_time(outcomes)
+        if outcome is None:
+            fetch.report.remaining += sessions[done:]
+            return
+        _daily(fetch, outcome)
         progress("fetch sessions", done + 1, len(sessions))
+
+
+def _next_in_time(outcomes: Iterator[SessionAnswer | SessionRefusal]) -> SessionAnswer | SessionRefusal | None:
+    """Return the next outcome; None where the time for asking is over."""
+    try:
+        return next(outcomes)
+    except TimeOver:
+        return None
 
 
 def _is_landed(fetch: _Fetch, session: date) -> bool:
@@ -137,8 +150,7 @@ def _is_landed(fetch: _Fetch, session: date) -> bool:
 
 def _backfill(fetch: _Fetch, sessions: Sequence[date], ask: Sequence[date], progress: Progress) -> None:
     """Land what is asked for, then merge all that landed straight into `data.parquet`, then record it in one transaction."""
-    _land(fetch, ask, progress)
-    if fetch.stop():
+    if not _land(fetch, ask, progress) or fetch.stop():
         refused = {*fetch.report.pending, *fetch.report.not_entitled}
         fetch.report.remaining += [session for session in sessions if session not in refused]
         return
@@ -154,27 +166,31 @@ def _backfill(fetch: _Fetch, sessions: Sequence[date], ask: Sequence[date], prog
     # A session of which only some symbols' ranges landed is not done.
     whole = [(session, found) for session, found in merged.sessions.items() if fetch.index.last(session)]
     rows = [_row(fetch, session, found.rows, found.restated) for session, found in whole]
+    fetch.report.restated += sum(max(row.restated - fetch.before[row.session_date].restated, 0) for row in rows)
     fetch.log.record(rows, watermarks=merged.last_sessions, reason="backfill", now=fetch.now)
     for row in rows:
         _note(fetch, row)
 
 
-def _land(fetch: _Fetch, sessions: Sequence[date], progress: Progress) -> None:
-    """Ask the provider for sessions, and land the answers a few at a time."""
+def _land(fetch: _Fetch, sessions: Sequence[date], progress: Progress) -> bool:
+    """Ask the provider for sessions, and land the answers a few at a time; say whether the time was enough for all."""
     waiting, landed = list[tuple[str, bytes]](), list[date]()
-    for done, outcome in enumerate(fetch.source.fetch_sessions(sessions), 1):
-        answer = _accepted(fetch, outcome)
+    outcomes = iter(fetch.source.fetch_sessions(sessions))
+    for done in range(1, len(sessions) + 1):
+        outcome = _next_in_time(outcomes)
+        answer = _accepted(fetch, outcome) if outcome is not None else None
         if answer is not None:
             waiting += _landing(fetch, answer)[1]
             landed.append(answer.session)
-        is_last = done == len(sessions) or fetch.stop()
+        is_last = outcome is None or done == len(sessions) or fetch.stop()
         if waiting and (is_last or len(waiting) >= _LANDED_AT_A_TIME):
             _reopen(fetch, landed)
             fetch.store.put_many(waiting)
             waiting, landed = [], []
         progress("land sessions", done, len(sessions))
         if is_last:
-            return
+            return outcome is not None and done == len(sessions)
+    return True
 
 
 def _daily(fetch: _Fetch, outcome: SessionAnswer | SessionRefusal) -> None:
