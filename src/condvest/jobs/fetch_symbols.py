@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any, Protocol
 
@@ -13,7 +14,7 @@ import pyarrow.compute as pc
 from condvest.domain.answers import ParsedBars
 from condvest.domain.bars import DAILY_SCHEMA, Reject
 from condvest.domain.calendar import Calendar
-from condvest.errors import NotEntitled
+from condvest.errors import NotEntitled, TimeOver
 from condvest.jobs.fetch_bars import BULK_SESSIONS
 from condvest.jobs.fetch_report import FetchReport
 from condvest.jobs.held import not_held
@@ -60,53 +61,72 @@ def fetch_symbols(
     if not sessions:
         return report
     index = read_index(store, sessions)
-    for done, symbol in enumerate(symbols, 1):
-        if stop():
-            report.remaining_symbols = list(symbols[done - 1 :])
-            symbols = symbols[: done - 1]
-            break
-        report.asked += 1
-        try:
-            body, parsed = source.fetch_range(symbol, first, last)
-        except NotEntitled as error:  # of these sessions, whatever the symbol
-            warn("range_refused", first=first, last=last, state="not_entitled", reason=str(error))
-            report.not_entitled = list(sessions)
-            break
-        store.put_many(_landing(index, symbol, body, parsed, calendar, now, report, (first, last)))
-        progress("fetch symbols", done, len(symbols))
-    index = read_index(store, sessions)
-    folded = list(fold(store, sessions, index, set(symbols)))
-    report.pending = {one.session: "; ".join(one.problems) for one in folded if one.problems}
-    known = [one.bars for one in folded]
-    bars = _not_in_bronze(store, concat(known, DAILY_SCHEMA), symbols)
+    fetch = _Fetch(store, source, calendar, now, sessions, (first, last), index, stop, report)
+    asked = _ask(fetch, symbols, progress)
+    known = list(fold(store, sessions, read_index(store, sessions), set(asked)))
+    report.pending = {one.session: "; ".join(one.problems) for one in known if one.problems}
+    report.restated = sum(one.restated_by(fetch.instants) for one in known)
+    bars = _not_in_bronze(store, concat([one.bars for one in known], DAILY_SCHEMA), asked)
     if bars.num_rows:
         report.rows = bars.num_rows
         report.unmerged = merge_bars(store, bars) if len(sessions) > BULK_SESSIONS else write_bars(store, bars, now=now)
     if not report.unmerged:
-        log.record([], watermarks=_latest(known), reason="fetch", now=now)
+        log.record([], watermarks=_latest([one.bars for one in known]), reason="fetch", now=now)
     return report
 
 
-def _landing(
-    index: LandingIndex,
-    symbol: str,
-    body: bytes,
-    parsed: ParsedBars,
-    calendar: Calendar,
-    now: datetime,
-    report: FetchReport,
-    bounds: tuple[date, date],
-) -> list[tuple[str, bytes]]:
+@dataclass(frozen=True, slots=True)
+class _Fetch:
+    """What every step of one fetch needs. `instants`: under which the answers of this fetch landed."""
+
+    store: Store
+    source: RangeSource
+    calendar: Calendar
+    now: datetime
+    sessions: Sequence[date]
+    bounds: tuple[date, date]
+    index: LandingIndex
+    stop: Stop
+    report: FetchReport
+    instants: set[datetime] = field(default_factory=set)
+
+
+def _ask(fetch: _Fetch, symbols: Sequence[str], progress: Progress) -> list[str]:
+    """Ask for each symbol and land its answer; return those that were asked for."""
+    report, (first, last) = fetch.report, fetch.bounds
+    for done, symbol in enumerate(symbols):
+        if fetch.stop():
+            report.remaining_symbols = list(symbols[done:])
+            break
+        try:
+            body, parsed = fetch.source.fetch_range(symbol, first, last)
+        except TimeOver:
+            report.remaining_symbols = list(symbols[done:])
+            break
+        except NotEntitled as error:  # of these sessions, whatever the symbol
+            warn("range_refused", first=first, last=last, state="not_entitled", reason=str(error))
+            report.not_entitled = list(fetch.sessions)
+            report.asked += 1
+            break
+        report.asked += 1
+        fetch.store.put_many(_landing(fetch, symbol, body, parsed))
+        progress("fetch symbols", done + 1, len(symbols))
+    return [symbol for symbol in symbols if symbol not in set(report.remaining_symbols)]
+
+
+def _landing(fetch: _Fetch, symbol: str, body: bytes, parsed: ParsedBars) -> list[tuple[str, bytes]]:
     """Return what to land of one answer: nothing where the last one is for these bounds and has the same values."""
-    last = index.latest(*bounds, symbol)
+    bounds, report = fetch.bounds, fetch.report
+    last = fetch.index.latest(*bounds, symbol)
     is_same = last is not None and (last.symbol, last.first, last.last, last.digest) == (symbol, *bounds, parsed.digest)
     if parsed.total == 0 or is_same:
         return []
-    at = next_instant(now, last)
+    at = next_instant(fetch.now, last)
+    fetch.instants.add(at)
     report.landed += 1
     event("range_landed", symbol=symbol, rows=parsed.total)
     objects = [(layout.range_landing_key(symbol, at, parsed.digest, *bounds), pack(body))]
-    strays = [row for row in parsed.bars.to_pylist() if not calendar.is_session(row["date"])]
+    strays = [row for row in parsed.bars.to_pylist() if not fetch.calendar.is_session(row["date"])]
     rejects = [*parsed.rejects, *(_stray(row) for row in strays)]
     report.quarantined += len(rejects)
     days = sorted({reject.session for reject in rejects})
