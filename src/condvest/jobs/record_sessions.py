@@ -103,8 +103,8 @@ def record_sessions(
 
     Such a session is provisional or final once bronze holds all its bars, by content, and pending else, even where the ledger
     had it as done: the next fetch completes it; such sessions are looked at last. What the ledger knows already costs nothing
-    more than the listing. `refused` are sessions of which a fetch got no answer; they count where nothing landed. The lake is only
-    read.
+    more than the listing. `refused` are sessions of which a fetch got no answer; they count where nothing landed. The lake is
+    only read.
     """
     known = {row.session_date: row for row in state.sessions()}
     job = _Record(store, state, calendar, now, universe, index, known, RecordReport())
