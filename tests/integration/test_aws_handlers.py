@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from sqlalchemy import make_url
 
 from condvest.app import App
 from condvest.aws import batch, consolidate_bronze, daily_meta_fetcher, daily_ohlcv_fetcher, record_session
-from condvest.config import load_settings, settings_table
+from condvest.config import Settings, load_settings, settings_table
 from condvest.demo.market import NEW_YORK, Market
 from condvest.demo.standin import StandIn
 from condvest.domain.calendar import Calendar
@@ -737,6 +738,13 @@ def test_every_handler_runs_on_this_machine_too(cloud: Cloud, tmp_path: Path) ->
     assert (wrong.returncode, "event field 'mode' is 'all'" in wrong.stderr) == (2, True)
     wrong = subprocess.run([*command, "{"], capture_output=True, text=True, check=False)
     assert (wrong.returncode, "the event is no JSON" in wrong.stderr) == (2, True)
+
+
+def test_both_fetchers_together_keep_to_the_plan() -> None:
+    """They run at once: what the template gives to each adds up to the default of the plan."""
+    text = Path(__file__).parents[2].joinpath("deploy/stack/functions.yaml").read_text()
+    shares = re.findall(r"  (?:Bars|Meta)RequestsPerMinute:\n    Type: Number\n    Default: (\d+)", text)
+    assert sum(map(int, shares)) == Settings.model_fields["polygon_requests_per_minute"].default
 
 
 # --- Batch -------------------------------------------------------------------------------------------------------

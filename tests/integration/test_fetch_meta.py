@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from itertools import count
@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from condvest.demo.standin import StandIn
-from condvest.domain.metadata import LISTINGS
+from condvest.domain.metadata import LISTINGS, ListingName
 from condvest.errors import DataError, TransientError
 from condvest.jobs.fetch_meta import land_meta
 from condvest.jobs.record_symbols import record_symbols
@@ -184,7 +184,8 @@ def test_listings_stop_between_pages_and_go_on_from_there(listed: Kit, tmp_path:
         landed = whole.files("bronze/landing/")
     with StandIn(listed.market, now=lambda: listed.now, page_size=2) as provider:
         with PolygonSource(provider.url, provider.api_key, requests_per_minute=0, retry=QUICK) as source:
-            listings, resume, details, calls = LISTINGS, None, ["AAPL", "BCPC"], 0
+            listings: Sequence[ListingName] = LISTINGS
+            resume, details, calls = None, ["AAPL", "BCPC"], 0
             while listings or details:
                 looks = iter([False, False, True, True, True])
                 report = land_meta(
