@@ -75,22 +75,8 @@ def consolidate(
     at once keep out of each other's way. Asked to stop, it commits what it merged.
     """
     check_retention(retention_days)
-    run = _Run(
-        store,
-        now,
-        symbols,
-        shard,
-        universe,
-        calendar,
-        force_full,
-        retention_days,
-        None if skip_cleanup else retention_days,
-        stop,
-        progress,
-        read_manifest(store),
-        RecentWriter(store),
-        ConsolidateReport(),
-    )
+    how = _How(symbols, shard, universe, calendar, force_full, retention_days, skip_cleanup)
+    run = _Run(store, now, how, stop, progress, read_manifest(store), RecentWriter(store))
     with Transposition() as landed:
         tasks = _planned(run, landed)
         _merge(run, tasks, landed)
@@ -98,34 +84,46 @@ def consolidate(
 
 
 @dataclass(frozen=True, slots=True)
-class _Run:
-    """What every step of one consolidation needs, and what it leaves for the end. `cleanup_after`: days, None: no cleanup."""
+class _How:
+    """The options of one consolidation."""
 
-    store: Store
-    now: datetime
     symbols: Collection[str] | None
     shard: Shard
     universe: Collection[str] | None
     calendar: Calendar | None
     force_full: bool
     retention_days: int
-    cleanup_after: int | None
+    skip_cleanup: bool
+
+    @property
+    def cleanup_after(self) -> int | None:
+        """After how many days a merged `date=` file may go; None: none goes."""
+        return None if self.skip_cleanup else self.retention_days
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What every step of one consolidation needs, and what it leaves for the end."""
+
+    store: Store
+    now: datetime
+    how: _How
     stop: Stop
     progress: Progress
     manifest: Mapping[str, Entry]
     recent: RecentWriter
-    report: ConsolidateReport
+    report: ConsolidateReport = field(default_factory=ConsolidateReport)
     entries: list[Entry] = field(default_factory=list)
     removals: list[Removal] = field(default_factory=list)
 
 
 def _planned(run: _Run, landed: Transposition) -> list[MergeTask]:
     """Return what there is to merge of `date=` files; a full run takes all that landed besides."""
-    listed = (files for files in list_bronze(run.store, run.symbols) if run.shard.holds(files.symbol))
-    trusted = {} if run.force_full else run.manifest
-    tasks = list(_tasks(listed, trusted, run.now, run.cleanup_after, run.report))
+    listed = (files for files in list_bronze(run.store, run.how.symbols) if run.how.shard.holds(files.symbol))
+    trusted = {} if run.how.force_full else run.manifest
+    tasks = list(_tasks(listed, trusted, run.now, run.how.cleanup_after, run.report))
     event("consolidate_planned", symbols=run.report.symbols, to_merge=len(tasks))
-    if run.force_full:
+    if run.how.force_full:
         _take_landed(run, landed)
         # Merging a part of what landed could take it for all.
         run.report.landing_unread = run.stop()
@@ -134,8 +132,8 @@ def _planned(run: _Run, landed: Transposition) -> list[MergeTask]:
 
 def _merge(run: _Run, tasks: Sequence[MergeTask], landed: Transposition) -> None:
     """Merge until all is done, or until it is asked to stop."""
-    planned: Iterable[MergeTask] = _with_landed(landed, tasks, run.shard) if run.force_full else tasks
-    todo = {task.files.symbol for task in tasks} | {name for name in landed.symbols if run.shard.holds(name)}
+    planned: Iterable[MergeTask] = _with_landed(landed, tasks, run.how.shard) if run.how.force_full else tasks
+    todo = {task.files.symbol for task in tasks} | {name for name in landed.symbols if run.how.shard.holds(name)}
     wanted = () if run.report.landing_unread else until(run.stop, planned)
     for done, merged in enumerate(merge_symbols(run.store, wanted, run.manifest), 1):
         todo.discard(merged.symbol)
@@ -143,8 +141,8 @@ def _merge(run: _Run, tasks: Sequence[MergeTask], landed: Transposition) -> None
         if merged.entry is not None and merged.bars is not None:
             run.entries.append(merged.entry)
             run.recent.add(merged.bars, merged.entry.data_etag)
-            if run.cleanup_after is not None:
-                run.removals.extend(_proven(merged, run.now, run.cleanup_after))
+            if run.how.cleanup_after is not None:
+                run.removals.extend(_proven(merged, run.now, run.how.cleanup_after))
         run.progress("consolidate", done, max(done, len(tasks)))
     run.report.remaining = sorted(todo)
 
@@ -153,7 +151,7 @@ def _committed(run: _Run) -> ConsolidateReport:
     """Bring manifest and recent bars up to what was merged, then clean up behind it."""
     report, store = run.report, run.store
     report.caches_written = any([run.recent.write(), update_manifest(store, run.entries)])
-    report.files_removed = remove(store, run.removals, now=run.now, retention_days=run.retention_days, forced=False)
+    report.files_removed = remove(store, run.removals, now=run.now, retention_days=run.how.retention_days, forced=False)
     return report
 
 
@@ -187,8 +185,8 @@ def _take_landed(run: _Run, landed: Transposition) -> None:
         read_index(run.store),
         landed,
         found,
-        universe=run.universe if run.symbols is None else run.symbols,
-        calendar=run.calendar or Calendar.shipped(),
+        universe=run.how.universe if run.how.symbols is None else run.how.symbols,
+        calendar=run.how.calendar or Calendar.shipped(),
         progress=run.progress,
         stop=run.stop,
     )

@@ -75,7 +75,7 @@ class MetaReport:
     closures_recorded: int = 0
     pages: int = 0
     left: list[str] = field(default_factory=list)
-    remaining_listings: list[str] = field(default_factory=list)
+    remaining_listings: list[ListingName] = field(default_factory=list)
     remaining: list[str] = field(default_factory=list)
     unfinished_since: datetime | None = None
 
