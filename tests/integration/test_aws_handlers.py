@@ -346,6 +346,22 @@ def test_a_plan_records_first_what_landed(cloud: Cloud) -> None:
     assert cloud.states() == {"final": 1}
 
 
+def test_what_cannot_be_recorded_is_told_where_nothing_is_due(cloud: Cloud) -> None:
+    """The morning's execution does not end as if all were well."""
+    cloud.evening(DAY).day({"date": str(DAY)})
+    cloud.next_morning(DAY).day()
+    assert not cloud.record({"mode": "plan", "request": {"schedule": "final"}})["run"]
+    cloud.market.add_ticker("IBM", name="International Business Machines")
+    cloud.at(cloud.now + timedelta(minutes=5)).meta({"listings": ["tickers"]})
+    key = sorted(key for key in cloud.objects() if key.startswith(layout.landing_prefix("tickers")))[-1]
+    cloud.store.put(key, b"no gzip")
+    plan = cloud.record({"mode": "plan", "request": {"schedule": "final"}})
+    assert (plan["run"], plan["bars"]["plan"]) == (True, {"sessions": []})
+    assert cloud.fetch(plan["bars"])["outcome"] == "nothing_new"
+    with pytest.raises(WorkLeft, match=r"record: 1 left, first: .*the landed answer is corrupt"):
+        cloud.record({})
+
+
 def test_what_an_unreadable_row_leaves_is_told_and_the_rest_recorded(cloud: Cloud, tmp_path: Path) -> None:
     """As the local command does: it names the row, and the database has every other symbol."""
     cloud.market.add_ticker("../up")

@@ -60,7 +60,8 @@ def _plan(run: Invocation, asked: Request) -> Answer:
         }
     details = run.app.state.stale_details(asked.details, run.app.now()) if asked.details else []
     bars, following = _bars(run, asked)
-    if asked.schedule == "final" and bars.get("plan", {}).get("sessions") == []:
+    # What cannot be recorded is told by the step that records, so that somebody hears of it.
+    if asked.schedule == "final" and bars.get("plan", {}).get("sessions") == [] and not recorded.left:
         return _nothing("nothing is due")
     return {
         **_nothing(""),
