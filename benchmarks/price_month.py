@@ -26,7 +26,7 @@ from condvest.app import App
 from condvest.app.commands import consolidate, resample, vacuum
 from condvest.app.dates import DateOptions
 from condvest.app.runs import JobResult
-from condvest.app.zones import Landed, fetch_planned, land_meta, plan, record
+from condvest.app.zones import fetch_planned, land_meta, plan, record
 from condvest.config import Settings
 from condvest.demo.market import NEW_YORK, Bar, Market
 from condvest.demo.standin import StandIn
@@ -144,8 +144,8 @@ def _day(settings: Settings, at: datetime, meter: Meter, dates: DateOptions = Da
     with App(settings, now=at) as app:
         fetched = fetch_planned(app, plan(app, dates))
         took(fetched.result)
-        meta = took(land_meta(app))
-        took(record(app, Landed(refused=fetched.refused, listings=meta.counts["landed"], listed_at=at)))
+        took(land_meta(app))
+        took(record(app, refused=fetched.refused))
         took(consolidate(app))
         took(resample(app))
 

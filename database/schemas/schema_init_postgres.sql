@@ -89,4 +89,14 @@ CREATE TABLE batch_jobs (
 
 INSERT INTO alembic_version (version_num) VALUES ('0001') RETURNING alembic_version.version_num;
 
+-- Running upgrade 0001 -> 0002
+
+CREATE TABLE landing_recorded (
+    kind TEXT NOT NULL,
+    recorded_through TIMESTAMP WITH TIME ZONE NOT NULL,
+    PRIMARY KEY (kind)
+);
+
+UPDATE alembic_version SET version_num='0002' WHERE alembic_version.version_num = '0001';
+
 COMMIT;

@@ -17,6 +17,10 @@ class TransientError(CondvestError):
     """The outside failed in a way that may pass (time-out, 429, 5xx, broken body). May be tried again."""
 
 
+class TimeOver(CondvestError):
+    """The time that was given for asking is over before the answer came. Says nothing of who was asked; go on in a next call."""
+
+
 class DataError(CondvestError):
     """Data break a rule: a corrupt file, an answer of the wrong shape. What is sound goes on; this is reported."""
 

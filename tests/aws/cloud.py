@@ -93,7 +93,11 @@ class Cloud:
         started = self._machines.start_execution(
             stateMachineArn=f"{self.machine_arn}#mocked", input=json.dumps(request)
         )
-        arn, end = started["executionArn"], time.monotonic() + _RUN_SECONDS
+        return self.ended(started["executionArn"])
+
+    def ended(self, arn: str) -> Execution:
+        """Wait for the end of an execution and return what came of it."""
+        end = time.monotonic() + _RUN_SECONDS
         while (found := self._machines.describe_execution(executionArn=arn))["status"] == "RUNNING":
             assert time.monotonic() < end, f"the execution still runs: {self._events(arn)[-1]}"
             time.sleep(0.05)

@@ -84,7 +84,7 @@ class Desk:
                 self._environ.delenv(name)
         self.folder.mkdir(parents=True, exist_ok=True)
         self._environ.chdir(self.folder)
-        self._environ.setattr(wiring, "_retry_policy", lambda _: QUICK)
+        self._environ.setattr(wiring, "_retry_policy", lambda *_: QUICK)
         self._stack.enter_context(self.provider)
         self.set(
             LAKE_URL="lake",

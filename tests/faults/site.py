@@ -14,7 +14,7 @@ from condvest.jobs.fetch_meta import fetch_meta
 from condvest.jobs.fetch_symbols import fetch_symbols
 from condvest.jobs.plan_sessions import rows_for
 from condvest.jobs.rebuild import rebuild_ledger
-from condvest.jobs.record_sessions import record_sessions
+from condvest.jobs.record_landed import record_landed
 from condvest.jobs.resample import resample
 from condvest.jobs.run_day import run_day
 from condvest.jobs.session_log import DetachedLog
@@ -116,7 +116,7 @@ class Site:
 
     def record(self) -> Any:
         """Let ledger and watermarks follow from what landed."""
-        return self._do(lambda: record_sessions(self.store, self.state, calendar=self.calendar, now=self.now))
+        return self._do(lambda: record_landed(self.store, self.state, calendar=self.calendar, now=self.now))
 
     def consolidate(self, **options: Any) -> Any:
         """Merge `date=` files, with cleanup."""

@@ -286,8 +286,8 @@ def test_no_secret_shows_in_objects_and_errors_of_the_provider(inside: Search, p
             tried(inside, lambda: source.fetch_range("AAPL", DAY, NEXT))
         provider.refuse = None
         body, parsed = source.fetch_range("AAPL", DAY, NEXT)
-        splits, tickers = source.splits(), list(source.tickers(active=True))
-        assert (len(splits), len(tickers)) == (1, 3)
+        splits, tickers = [*source.pages("splits")], [*source.pages("listed")]
+        assert (len(splits[0].rows), len(tickers[0].rows)) == (1, 3)
         inside.look_at(app, app.settings, source, body, parsed, splits, tickers, *source.fetch_sessions([DAY]))
         inside.look_at(load_settings().model_dump(), load_settings().model_dump_json())
 
@@ -297,7 +297,7 @@ def test_no_secret_shows_where_an_answer_is_no_http(inside: Search, monkeypatch:
     with unreadable_server() as url:
         monkeypatch.setenv("POLYGON_BASE_URL", url)
         with App(load_settings()) as app:
-            error = tried(inside, lambda: app.source().splits())
+            error = tried(inside, lambda: [*app.source().pages("splits")])
             inside.look_at(app)
     assert "RemoteProtocolError" in str(error)
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import resource
 import subprocess
 import sys
+import time as time_module
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -19,15 +22,16 @@ from sqlalchemy import make_url
 
 from condvest.app import App
 from condvest.aws import batch, consolidate_bronze, daily_meta_fetcher, daily_ohlcv_fetcher, record_session
-from condvest.config import load_settings, settings_table
+from condvest.config import Settings, load_settings, settings_table
 from condvest.demo.market import NEW_YORK, Market
 from condvest.demo.standin import StandIn
 from condvest.domain.calendar import Calendar
-from condvest.errors import ConfigError, WorkLeft
+from condvest.domain.records import SymbolRow
+from condvest.errors import ConfigError, TransientError, WorkLeft
 from condvest.storage import layout
 from condvest.storage.manifest import read_manifest
 from condvest.storage.opening import open_store
-from integration.jobs_kit import DAYS, SYMBOLS, bar, market_of
+from integration.jobs_kit import DAYS, SYMBOLS, Kit, bar, market_of
 
 DAY, NEXT, THIRD = DAYS[:3]
 ANY_TIME = 900_000
@@ -104,15 +108,15 @@ class Cloud:
         """Call `record_session`."""
         return _json(record_session.lambda_handler(event, Context()))
 
-    def fetch(self, event: dict[str, Any], context: Context | None = None) -> dict[str, Any]:
+    def fetch(self, event: dict[str, Any], context: Context | Limit | None = None) -> dict[str, Any]:
         """Call `daily_ohlcv_fetcher`."""
         return _json(daily_ohlcv_fetcher.lambda_handler(event, context or Context()))
 
-    def meta(self, event: dict[str, Any], context: Context | None = None) -> dict[str, Any]:
+    def meta(self, event: dict[str, Any], context: Context | Limit | None = None) -> dict[str, Any]:
         """Call `daily_meta_fetcher`."""
         return _json(daily_meta_fetcher.lambda_handler(event, context or Context()))
 
-    def consolidate(self, event: dict[str, Any], context: Context | None = None) -> dict[str, Any]:
+    def consolidate(self, event: dict[str, Any], context: Context | Limit | None = None) -> dict[str, Any]:
         """Call `consolidate_bronze`."""
         return _json(consolidate_bronze.lambda_handler(event, context or Context()))
 
@@ -120,13 +124,24 @@ class Cloud:
         """Take the steps of the state machine; return the plan."""
         plan = self.record({"mode": "plan", "request": request or {}})
         if plan["run"]:
-            bars = self.fetch(plan["bars"])
+            bars, meta = self.fetch(plan["bars"]), self.meta(plan["meta"])
             while bars["remaining"]:
                 bars = self.fetch(bars["again"])
-            meta = self.meta(plan["meta"])
-            self.record({"mode": "record", "bars": bars, "meta": meta})
+            while meta["remaining"]:
+                meta = self.meta(meta["again"])
+            self.record({"refused": bars["refused"]})
             self.consolidate(plan["consolidate"])
         return plan
+
+    def symbols(self) -> list[SymbolRow]:
+        """Return what the database knows of symbols."""
+        with App(load_settings()) as app:
+            return app.state.symbols()
+
+    def watermarks(self) -> dict[str, date]:
+        """Return each symbol's watermark."""
+        with App(load_settings()) as app:
+            return app.state.symbol_watermarks()
 
     def states(self) -> dict[str, int]:
         """Return how many sessions are in each state, those that are in any."""
@@ -216,7 +231,7 @@ def test_a_fetch_stops_before_its_time_is_over_and_goes_on(cloud: Cloud) -> None
     assert (first["remaining"], first["again"]["plan"]["sessions"]) == (2, [str(NEXT), str(THIRD)])
     second = cloud.fetch(first["again"])
     assert second["remaining"] == 0
-    cloud.record({"mode": "record", "bars": second})
+    cloud.record({})
     assert cloud.states() == {"final": 2, "provisional": 1}
 
 
@@ -227,8 +242,8 @@ def test_what_the_plan_does_not_include_is_recorded_though_the_fetch_was_cut(clo
     plan = cloud.record({"mode": "plan", "request": {"from": str(DAY)}})
     answer = cloud.fetch(plan["bars"], running_out(1))
     answer = cloud.fetch(answer["again"])
-    assert [row["session"] for row in answer["landed"]["refused"]] == [str(DAY)]
-    cloud.record({"mode": "record", "bars": answer})
+    assert [row["session"] for row in answer["refused"]] == [str(DAY)]
+    cloud.record({"refused": answer["refused"]})
     assert cloud.states() == {"not_entitled": 1, "final": 1, "provisional": 1}
 
 
@@ -306,11 +321,194 @@ def test_metadata_is_landed_in_one_zone_and_recorded_in_the_other(cloud: Cloud) 
 
 def test_details_stop_before_the_time_is_over(cloud: Cloud) -> None:
     """The answer names an event that asks for the other details and for no listing."""
-    answer = cloud.evening(DAY).meta({"details": ["AAPL", "IBM"]}, running_out(1))
-    assert (answer["remaining"], answer["again"]) == (
-        1,
-        {"listings": False, "details": ["IBM"], "orchestrated": False},
-    )
+    answer = cloud.evening(DAY).meta({"details": ["AAPL", "IBM"], "listings": []}, running_out(1))
+    assert (answer["remaining"], answer["again"]) == (1, {"listings": [], "details": ["IBM"], "orchestrated": False})
+    cloud.meta(answer["again"])
+    cloud.record({})
+    assert {row.symbol for row in cloud.symbols() if row.details_at} == {"AAPL", "IBM"}, "of both calls"
+
+
+def test_symbols_that_were_fetched_by_hand_are_recorded_by_whoever_records_next(cloud: Cloud) -> None:
+    """In one call or in several, with nothing told: the recording finds what landed."""
+    cloud.evening(THIRD)
+    event = {"symbols": ["IBM", "MSFT", "NA"], "from": str(DAY), "to": str(THIRD)}
+    answer = cloud.fetch(event, running_out(2))
+    cloud.fetch(answer["again"])
+    assert cloud.record({})["counts"]["symbols_moved"] == ["IBM", "MSFT", "NA"]
+    assert cloud.watermarks() == {"IBM": THIRD, "MSFT": THIRD, "NA": THIRD}
+
+
+def test_a_plan_records_first_what_landed(cloud: Cloud) -> None:
+    """A session that somebody fetched meanwhile is not asked for again."""
+    cloud.evening(DAY).day({"date": str(DAY)})
+    cloud.next_morning(DAY).fetch({"date": str(DAY)})
+    assert cloud.record({"mode": "plan"})["bars"]["plan"] == {"sessions": []}
+    assert cloud.states() == {"final": 1}
+
+
+def test_what_cannot_be_recorded_is_told_where_nothing_is_due(cloud: Cloud) -> None:
+    """The morning's execution does not end as if all were well."""
+    cloud.evening(DAY).day({"date": str(DAY)})
+    cloud.next_morning(DAY).day()
+    assert not cloud.record({"mode": "plan", "request": {"schedule": "final"}})["run"]
+    cloud.market.add_ticker("IBM", name="International Business Machines")
+    cloud.at(cloud.now + timedelta(minutes=5)).meta({"listings": ["tickers"]})
+    key = sorted(key for key in cloud.objects() if key.startswith(layout.landing_prefix("tickers")))[-1]
+    cloud.store.put(key, b"no gzip")
+    plan = cloud.record({"mode": "plan", "request": {"schedule": "final"}})
+    assert (plan["run"], plan["bars"]["plan"]) == (True, {"sessions": []})
+    assert cloud.fetch(plan["bars"])["outcome"] == "nothing_new"
+    with pytest.raises(WorkLeft, match=r"record: 1 left, first: .*the landed answer is corrupt"):
+        cloud.record({})
+
+
+def test_what_an_unreadable_row_leaves_is_told_and_the_rest_recorded(cloud: Cloud, tmp_path: Path) -> None:
+    """As the local command does: it names the row, and the database has every other symbol."""
+    cloud.market.add_ticker("../up")
+    with pytest.raises(WorkLeft, match="fetch meta: 1 left, first: ticker"):
+        cloud.evening(DAY).meta({})
+    cloud.record({})
+    with Kit(tmp_path / "whole", market=cloud.market) as local:
+        local.evening(DAY).fetch_meta()
+        assert cloud.symbols() == local.state.symbols()
+    assert len(cloud.symbols()) == 9
+
+
+def test_a_refusal_that_was_lost_with_a_failed_fetch_is_told_again(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The session stays due, so that the next fetch asks for it and tells."""
+    monkeypatch.setenv("POLYGON_RETRY_SECONDS", "0")
+    cloud.provider.plan_start = NEXT
+    cloud.evening(THIRD)
+    plan = cloud.record({"mode": "plan", "request": {"from": str(DAY)}})
+    cloud.provider.fail(f"/v2/aggs/grouped/locale/us/market/stocks/{THIRD}", status=503)
+    with pytest.raises(WorkLeft, match=f"fetch bars: 1 left, first: {THIRD}"):
+        cloud.fetch(plan["bars"])
+    cloud.record({})
+    cloud.day()
+    assert cloud.states() == {"not_entitled": 1, "final": 1, "provisional": 1}
+
+
+def test_what_an_earlier_call_left_is_raised_by_the_last(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call that goes on does not raise: what is left travels with the event, and the end names it."""
+    monkeypatch.setenv("POLYGON_RETRY_SECONDS", "0")
+    cloud.evening(THIRD)
+    plan = cloud.record({"mode": "plan", "request": {"from": str(DAY)}})
+    cloud.provider.fail(f"/v2/aggs/grouped/locale/us/market/stocks/{DAY}", status=503)
+    first = cloud.fetch(plan["bars"], running_out(1))
+    assert (first["remaining"], first["again"]["left"]["count"]) == (2, 1)
+    with pytest.raises(WorkLeft, match=f"fetch bars: 1 left, first: {DAY}: .*503"):
+        cloud.fetch(first["again"])
+    cloud.record({})
+    assert cloud.states() == {"missing": 1, "final": 1, "provisional": 1}
+    cloud.market.add_ticker("../up")
+    first = cloud.meta({"details": ["IBM"]}, running_out(5))
+    assert (first["again"]["details"], first["again"]["left"]["count"]) == (["IBM"], 1)
+    with pytest.raises(WorkLeft, match="fetch meta: 1 left, first: ticker"):
+        cloud.meta(first["again"])
+
+
+def test_a_file_that_cannot_be_merged_keeps_no_other_waiting(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cut, and with a corrupt file: calling on until nothing remains merges all others, and then raises."""
+    monkeypatch.setattr("condvest.jobs.bronze.BLOCK_SYMBOLS", 2)
+    cloud.evening(DAY)
+    cloud.fetch({"date": str(DAY)})
+    cloud.store.put(layout.daily_key("AAPL", DAY), b"no parquet")
+    for mode in ("incremental", "full"):
+        events: list[dict[str, Any]] = [{"mode": mode}]
+
+        def go_on(events: list[dict[str, Any]] = events) -> None:
+            while events[-1]:
+                events.append(cloud.consolidate(events[-1], running_out(5))["again"])
+
+        with pytest.raises(WorkLeft, match=r"consolidate: 1 left, first: .*symbol=AAPL"):
+            go_on()
+        assert len(events) > 1
+        assert {symbol for symbol in SYMBOLS if layout.data_key(symbol) not in cloud.objects()} <= {"AAPL"}
+
+
+def test_a_universe_limits_what_is_fetched(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A symbol outside of it is refused by name, in every function and in the plan."""
+    monkeypatch.setenv("CONDVEST_UNIVERSE", "AAPL")
+    message = "MSFT is not in CONDVEST_UNIVERSE"
+    cloud.evening(DAY)
+    with pytest.raises(ConfigError, match=f"symbols: {message}"):
+        cloud.fetch({"symbols": ["MSFT"], "date": str(DAY)})
+    with pytest.raises(ConfigError, match=f"details: {message}"):
+        cloud.meta({"details": ["MSFT"]})
+    with pytest.raises(ConfigError, match=f"symbols: {message}"):
+        cloud.record({"mode": "plan", "request": {"symbols": ["MSFT"], "date": str(DAY)}})
+    assert cloud.objects() == {}
+
+
+class Limit:
+    """A context whose time really goes by."""
+
+    aws_request_id = "run-1"
+
+    def __init__(self, seconds: float) -> None:
+        """Begin now."""
+        self._end = time_module.monotonic() + seconds
+
+    def get_remaining_time_in_millis(self) -> int:
+        """Return the time that is left, in milliseconds."""
+        return int((self._end - time_module.monotonic()) * 1000)
+
+
+@pytest.mark.parametrize(
+    ("call", "event"),
+    [
+        ("fetch", {"date": str(DAY)}),
+        ("fetch", {"from": str(DAY), "to": str(DAYS[21])}),
+        ("fetch", {"symbols": ["IBM"], "date": str(DAY)}),
+        ("meta", {}),
+        ("meta", {"listings": ["closures"]}),
+        ("meta", {"listings": [], "details": ["IBM"]}),
+    ],
+)
+def test_retries_end_before_the_time_of_the_function_does(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch, call: str, event: dict[str, Any]
+) -> None:
+    """A provider that is down for longer than the function may run: it ends by itself, in the reserve, and goes on nowhere."""
+    monkeypatch.setenv("POLYGON_RETRY_SECONDS", "300")
+    cloud.evening(DAYS[21])
+    cloud.provider.fail("/", times=10_000, status=503)
+    limit = Limit(4.0)
+    with pytest.raises(TransientError, match="in the function's time; the provider may be down"):
+        getattr(cloud, call)(event, limit)
+    assert limit.get_remaining_time_in_millis() > 500, "the reserve is half of it"
+
+
+def test_a_fetch_whose_time_is_over_at_the_slow_end_keeps_what_came(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the plan's rate some sessions come in the time of one call: they count, the others remain."""
+    monkeypatch.setenv("POLYGON_REQUESTS_PER_MINUTE", "60")
+    cloud.evening(DAYS[9])
+    answer = cloud.fetch({"from": str(DAY)}, Limit(5.0))
+    assert 0 < answer["remaining"] < 10
+    monkeypatch.setenv("POLYGON_REQUESTS_PER_MINUTE", "0")
+    assert cloud.fetch(answer["again"])["remaining"] == 0
+    cloud.record({})
+    assert sum(cloud.states().values()) == 10
+
+
+def test_a_plan_is_cut_and_goes_on(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    """A database that was lost is filled by as many calls as it takes, before anything is planned."""
+    monkeypatch.setattr("condvest.jobs.record_sessions._BLOCK_SESSIONS", 2)
+    cloud.evening(DAYS[4]).day({"from": str(DAY)})
+    with request.getfixturevalue("postgres_server").empty_database() as url:
+        monkeypatch.setenv("RDS_DATABASE", str(make_url(url).database))
+        cloud.next_morning(DAYS[4]).record({"mode": "upgrade"})
+        asked = {"mode": "plan", "request": {"schedule": "final", "details": 3}}
+        plan = _json(record_session.lambda_handler(asked, running_out(1)))
+        assert (plan["run"], plan["remaining"] > 0, plan["again"]) == (False, True, asked["request"])
+        plan = cloud.record({"mode": "plan", "request": plan["again"]})
+        assert (plan["remaining"], plan["bars"]["plan"]["sessions"]) == (0, [str(DAYS[4])])
+        assert cloud.states() == {"final": 4, "provisional": 1}
 
 
 def test_a_provider_that_is_down_raises_and_moves_nothing(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -322,7 +520,7 @@ def test_a_provider_that_is_down_raises_and_moves_nothing(cloud: Cloud, monkeypa
     cloud.provider.fail("/v2/aggs/grouped", status=503, times=2)
     with pytest.raises(WorkLeft, match=f"fetch bars: 2 left, first: {DAY}"):
         cloud.fetch(plan["bars"])
-    cloud.record({"mode": "record", "bars": {"failed": {"Error": "WorkLeft"}, "remaining": 0}, "meta": {}})
+    cloud.record({"refused": []})
     assert cloud.record({"mode": "status"})["watermark"] == str(DAY)
     cloud.day()
     assert cloud.record({"mode": "status"})["watermark"] == str(NEXT)
@@ -348,16 +546,49 @@ def test_a_new_database_beside_a_filled_lake_is_filled_from_it(
         ("fetch", {"symbols": "AAPL"}, "event field 'symbols' is 'AAPL'"),
         ("fetch", {"date": "yesterday"}, "date is 'yesterday': this is no date"),
         ("fetch", {"date": "2025-11-03", "to": "2025-11-04"}, "date does not go with from or to"),
-        ("fetch", {"plan": {"sessions": ["2025-11-33"]}}, "event field 'sessions.0' is '2025-11-33'"),
+        ("fetch", {"plan": {"sessions": ["2025-11-33"]}}, "event field 'plan.sessions.0' is '2025-11-33'"),
         ("meta", {"details": 5}, "event field 'details' is 5"),
         ("consolidate", {"mode": "all"}, "event field 'mode' is 'all': input should be 'incremental' or 'full'"),
         ("consolidate", {"retention_days": "30"}, "event field 'retention_days' is '30'"),
         ("consolidate", {"retention_days": 3}, "retention 3 days: must be 7 at least"),
         ("consolidate", {"skip_cleanup": 1}, "event field 'skip_cleanup' is 1"),
         ("record", {"mode": "forget"}, "event field 'mode' is 'forget'"),
-        ("record", {"request": {"schedule": "noon"}}, r"event field 'request\.schedule' is 'noon'"),
-        ("record", {"meta": {"landed": {"listed_at": "noon"}}}, "listed_at' is 'noon'"),
-        ("record", {"meta": {"landed": {"listings": ["../x"]}}}, "is no landed listing of symbols"),
+        ("record", {"mode": "plan", "request": {"schedule": "noon"}}, r"event field 'request\.schedule' is 'noon'"),
+        ("fetch", {"day": "2025-11-03"}, "event field 'day' is not known"),
+        ("fetch", {"first": "2025-11-03"}, "event field 'first' is not known"),
+        ("fetch", {"symbols": []}, "event field 'symbols' is .*: list should have at least 1 item"),
+        (
+            "fetch",
+            {"symbols": ["../x"], "date": "2025-11-03"},
+            r"event field 'symbols\.0' is '../x': symbol '../x' is not",
+        ),
+        ("fetch", {"symbols": ["IBM,MSFT"]}, r"event field 'symbols\.0' is 'IBM,MSFT': this is no single symbol"),
+        (
+            "fetch",
+            {"symbols": ["IBM"], "accept_short": True},
+            "event: symbols does not go with accept_short; leave one",
+        ),
+        ("fetch", {"symbols": ["IBM"], "plan": {"nonsense": 1}}, "event: symbols does not go with plan"),
+        ("fetch", {"plan": {"sessions": []}, "date": "2025-11-03"}, "event: plan does not go with date"),
+        ("meta", {"details": ["IBM "]}, r"event field 'details\.0' is 'IBM '"),
+        ("meta", {"listings": ["tickers", "bars"]}, r"event field 'listings\.1' is 'bars'"),
+        ("meta", {"listings": []}, "event: neither listings nor details are asked for"),
+        ("meta", {"details": [f"S{n}" for n in range(5001)]}, "should have at most 5000 items"),
+        ("consolidate", {"symbols": ["IBM,MSFT"]}, "this is no single symbol"),
+        ("record", {"request": {}}, "event: request goes with mode plan alone, and this is record"),
+        ("record", {"mode": "status", "refused": []}, "event: refused goes with mode record alone, and this is status"),
+        ("record", {"mode": "plan", "request": {"details": 5001}}, r"event field 'request\.details' is 5001"),
+        (
+            "record",
+            {"mode": "plan", "request": {"noon": 1}},
+            "'request.noon' is not known; the fields are accept_short, date",
+        ),
+        (
+            "record",
+            {"mode": "plan", "request": {"schedule": "close", "date": "2025-11-03"}},
+            "event field 'request': schedule does not go with date; leave one out",
+        ),
+        ("record", {"refused": [{"session": "noon"}]}, r"event field 'refused\.0"),
         ("record", {"mode": "plan"}, "is empty, so where to begin is not known"),
         ("record", {"mode": "plan", "request": {"symbols": ["A"]}}, "the lake is empty, so symbols need dates"),
         ("record", [1], "event field 'event' is"),
@@ -384,6 +615,9 @@ def test_logs_and_metrics_are_json_and_hold_no_secret(cloud: Cloud, capsys: pyte
     assert (fetched["Sessions"], fetched["Rows"], fetched["Quarantined"]) == ([1.0], [9.0], [0.0])
     assert fetched["Requests"][0] > 10
     assert any("WatermarkLagSessions" in line for line in metrics)
+    answers = [line["answer"] for line in logs if line["message"] == "answered"]
+    assert [answer["job"] for answer in answers] == ["plan", "fetch bars", "fetch meta", "record", "consolidate"]
+    assert answers[0]["bars"]["plan"] == ["ledger", "sessions"], "a plan is named, not repeated"
     text = json.dumps(lines)
     assert cloud.provider.api_key not in text
     assert os.environ["RDS_PASSWORD"] not in text
@@ -413,6 +647,102 @@ def test_importing_a_handler_loads_no_heavy_library(module: str) -> None:
     assert ("sqlalchemy" in loaded) is False
 
 
+@pytest.mark.parametrize(
+    "module", ["daily_ohlcv_fetcher", "daily_meta_fetcher", "consolidate_bronze", "record_session"]
+)
+def test_a_cold_import_takes_less_than_a_second(module: str) -> None:
+    """Of one CPU, in a fresh process: what a first call on Lambda waits for."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, "-c", f"import condvest.aws.{module}"], check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime < 1.0
+
+
+def metrics_of(capsys: pytest.CaptureFixture[str], service: str) -> list[dict[str, float]]:
+    """Return each set of metrics that a function has emitted since the last look."""
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines() if '"_aws"' in line]
+    found = [line for line in lines if line["service"] == service]
+    return [{name: sum(value) for name, value in line.items() if isinstance(value, list)} for line in found]
+
+
+def test_metrics_count_what_was_quarantined_and_restated(cloud: Cloud, capsys: pytest.CaptureFixture[str]) -> None:
+    """By the day, in a backfill, by ranges and in the consolidation; bytes of the provider count too."""
+    cloud.market.set_bar("TRUE", DAY, bar(9.0, high=1.0))
+    cloud.evening(DAY)
+    capsys.readouterr()
+    cloud.fetch({"date": str(DAY)})
+    (first,) = metrics_of(capsys, "daily-ohlcv-fetcher")
+    assert (first["Sessions"], first["Rows"], first["Quarantined"], first["Restated"]) == (1, 8, 1, 0)
+    cloud.record({})
+    (recorded,) = metrics_of(capsys, "record-session")
+    assert (recorded["Sessions"], recorded["Rows"], recorded["Quarantined"]) == (1, 8, 1)
+    cloud.consolidate({})
+    (merged,) = metrics_of(capsys, "consolidate-bronze-daily")
+    assert (merged["Sessions"], merged["Rows"], merged["Restated"], merged["Quarantined"]) == (1, 8, 0, 0)
+    cloud.market.set_bar("IBM", DAY, bar(50.0))
+    cloud.next_morning(DAY).fetch({"date": str(DAY)})
+    (again,) = metrics_of(capsys, "daily-ohlcv-fetcher")
+    assert (again["Rows"], again["Restated"]) == (1, 1)
+    cloud.record({})
+    assert [found["Restated"] for found in metrics_of(capsys, "record-session")] == [1]
+    cloud.store.put(layout.data_key("MSFT"), b"no parquet")
+    cloud.consolidate({"mode": "full"})
+    (merged,) = metrics_of(capsys, "consolidate-bronze-daily")
+    assert (merged["Restated"], merged["Quarantined"]) == (1, 1), "a restated bar, and a file that was set aside"
+
+
+def test_metrics_count_restatements_of_backfills_and_ranges(cloud: Cloud, capsys: pytest.CaptureFixture[str]) -> None:
+    """What a later answer changes counts, whichever way it comes."""
+    cloud.evening(DAYS[21])
+    cloud.fetch({"from": str(DAY)})
+    cloud.market.set_bar("IBM", DAY, bar(50.0))
+    cloud.at(cloud.now + timedelta(hours=1))
+    capsys.readouterr()
+    cloud.fetch({"from": str(DAY)})
+    assert [found["Restated"] for found in metrics_of(capsys, "daily-ohlcv-fetcher")] == [1]
+    cloud.market.set_bar("IBM", NEXT, bar(51.0))
+    cloud.at(cloud.now + timedelta(hours=1))
+    cloud.fetch({"symbols": ["IBM"], "from": str(DAY), "to": str(DAYS[21])})
+    assert [found["Restated"] for found in metrics_of(capsys, "daily-ohlcv-fetcher")] == [1]
+
+
+def test_a_call_that_fails_tells_what_it_cost(cloud: Cloud, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every call writes its metrics, those that raise too; and one set of them."""
+    cloud.evening(DAY)
+    capsys.readouterr()
+    with pytest.raises(ConfigError):
+        cloud.fetch({"nonsense": 1})
+    (refused,) = metrics_of(capsys, "daily-ohlcv-fetcher")
+    assert refused.keys() == {
+        *("Sessions", "Rows", "Quarantined", "Restated", "Requests", "Bytes", "Seconds", "Remaining")
+    }
+    cloud.provider.fail("/v2/aggs/grouped", status=401)
+    with pytest.raises(ConfigError, match="was refused"):
+        cloud.fetch({"date": str(DAY)})
+    (failed,) = metrics_of(capsys, "daily-ohlcv-fetcher")
+    assert failed["Requests"] > 1
+    assert failed["Bytes"] > 0
+    assert failed["Seconds"] > 0
+
+
+def test_an_unexpected_error_is_logged_with_where_it_was_and_raised(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Under the run's id, and without its words, which might hold a secret."""
+
+    def break_down(*_: object, **__: object) -> None:
+        raise RuntimeError("password=hunter2")
+
+    monkeypatch.setattr("condvest.aws.consolidate_bronze.consolidate", break_down)
+    with pytest.raises(RuntimeError):
+        cloud.consolidate({})
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    (found,) = [line for line in lines if line.get("message") == "failed"]
+    assert (found["kind"], found["run_id"]) == ("RuntimeError", "run-1")
+    assert "break_down" in found["where"][-1]
+    assert "hunter2" not in json.dumps(lines)
+
+
 def test_every_handler_runs_on_this_machine_too(cloud: Cloud, tmp_path: Path) -> None:
     """As the spec tests it: `python -m condvest.aws.consolidate_bronze`, with the event as its argument."""
     cloud.evening(DAY)
@@ -424,6 +754,13 @@ def test_every_handler_runs_on_this_machine_too(cloud: Cloud, tmp_path: Path) ->
     assert (wrong.returncode, "event field 'mode' is 'all'" in wrong.stderr) == (2, True)
     wrong = subprocess.run([*command, "{"], capture_output=True, text=True, check=False)
     assert (wrong.returncode, "the event is no JSON" in wrong.stderr) == (2, True)
+
+
+def test_both_fetchers_together_keep_to_the_plan() -> None:
+    """They run at once: what the template gives to each adds up to the default of the plan."""
+    text = Path(__file__).parents[2].joinpath("deploy/stack/functions.yaml").read_text()
+    shares = re.findall(r"  (?:Bars|Meta)RequestsPerMinute:\n    Type: Number\n    Default: (\d+)", text)
+    assert sum(map(int, shares)) == Settings.model_fields["polygon_requests_per_minute"].default
 
 
 # --- Batch -------------------------------------------------------------------------------------------------------

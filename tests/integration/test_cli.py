@@ -371,7 +371,7 @@ def test_options_behind_the_command_are_told_where_they_belong(run: Run, done: P
 
 # --- what commands do ----------------------------------------------------------------------------------------------
 
-JOB_KEYS = {"job", "outcome", "counts", "left", "remaining", "traffic", "seconds"}
+JOB_KEYS = {"job", "outcome", "counts", "left", "remaining", "traffic", "provider_bytes", "seconds"}
 JOBS = ["fetch bars", "fetch meta", "consolidate", "resample", "vacuum", "run", "verify", "verify --repair"]
 SAID = {"verify": "every rule holds", "verify --repair": "nothing to repair, every rule holds"}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from itertools import count
@@ -13,13 +13,16 @@ from typing import Any
 
 import pytest
 
-from condvest.errors import ConfigError, DataError, TransientError
+from condvest.demo.standin import StandIn
+from condvest.domain.metadata import LISTINGS, ListingName
+from condvest.errors import DataError, TransientError
 from condvest.jobs.fetch_meta import land_meta
 from condvest.jobs.record_symbols import record_symbols
+from condvest.sources.polygon import PolygonSource
 from condvest.storage import layout
 from condvest.storage.actions import read_dividends, read_splits
 from condvest.storage.closures import read_closures
-from integration.jobs_kit import DAYS, SYMBOLS, Kit, market_of, survive_every_kill
+from integration.jobs_kit import DAYS, QUICK, SYMBOLS, Kit, market_of, survive_every_kill
 
 DAY, NEXT, THIRD = DAYS[:3]
 SPLITS = "/stocks/v1/splits"
@@ -147,8 +150,9 @@ def test_what_was_landed_apart_is_recorded_as_a_whole_run_records_it(listed: Kit
     listed.market.add_ticker("AAPL", list_date="1980-12-12", sic_code="3571", market_cap=3.0e12)
     report = land_meta(listed.lake, listed.source, now=listed.now, details=["AAPL", "IBM"])
     assert (report.details, report.symbols, report.symbols_changed, report.remaining) == (2, 9, 0, [])
-    assert record_symbols(listed.lake, listed.state, report.landed, now=listed.now) == 9 + 2
-    assert record_symbols(listed.lake, listed.state, report.landed, now=listed.now) == 0
+    assert record_symbols(listed.lake, listed.state).changed == 9 + 2
+    again = record_symbols(listed.lake, listed.state)
+    assert (again.listings, again.changed) == (0, 0)
     with Kit(tmp_path / "whole", market=listed.market) as whole:
         whole.now = listed.now
         whole.fetch_meta(details=2)
@@ -162,27 +166,94 @@ def test_what_was_landed_apart_is_recorded_as_a_whole_run_records_it(listed: Kit
 def test_details_stop_when_asked_to_and_name_the_rest(listed: Kit) -> None:
     """What was asked for is landed; the next call asks for just the rest, and for no listing."""
     asked = iter([False, False, True])
-    report = land_meta(listed.lake, listed.source, now=listed.now, details=SYMBOLS, stop=lambda: next(asked))
+    report = land_meta(
+        listed.lake, listed.source, now=listed.now, details=SYMBOLS, listings=[], stop=lambda: next(asked)
+    )
     assert (report.details, report.remaining) == (2, list(SYMBOLS[2:]))
     requests = len(listed.provider.requests)
-    again = land_meta(listed.lake, listed.source, now=listed.now, details=report.remaining, listings=False)
+    again = land_meta(listed.lake, listed.source, now=listed.now, details=report.remaining, listings=[])
     assert (again.details, len(listed.provider.requests) - requests) == (7, 7)
 
 
-@pytest.mark.parametrize("key", ["bronze/landing/splits/x", "../x", layout.SPLITS])
-def test_only_landed_listings_of_symbols_are_recorded(listed: Kit, key: str) -> None:
-    """A key that comes from elsewhere opens nothing."""
-    with pytest.raises(ConfigError, match="is no landed listing of symbols"):
-        record_symbols(listed.lake, listed.state, [key], now=listed.now)
+def test_listings_stop_between_pages_and_go_on_from_there(listed: Kit, tmp_path: Path) -> None:
+    """However often it is cut, no page is asked for twice, and the lake is that of one call."""
+    listed.market.delist("TRUE", date(2025, 10, 1))
+    with Kit(tmp_path / "whole", market=listed.market) as whole:
+        whole.now = listed.now
+        whole.fetch_meta(details=2)
+        landed = whole.files("bronze/landing/")
+    with StandIn(listed.market, now=lambda: listed.now, page_size=2) as provider:
+        with PolygonSource(provider.url, provider.api_key, requests_per_minute=0, retry=QUICK) as source:
+            listings: Sequence[ListingName] = LISTINGS
+            resume, details, calls = None, ["AAPL", "BCPC"], 0
+            while listings or details:
+                looks = iter([False, False, True, True, True])
+                report = land_meta(
+                    listed.lake,
+                    source,
+                    now=listed.now,
+                    listings=listings,
+                    resume=resume,
+                    details=details,
+                    stop=lambda: next(looks),  # noqa: B023 - called in this turn alone
+                )
+                listings, resume = report.remaining_listings, report.unfinished_since
+                details, calls = report.remaining, calls + 1
+        asked = [(request.path, str(request.query)) for request in provider.requests]
+    assert calls > 4
+    assert len(asked) == len(set(asked))
+    record_symbols(listed.lake, listed.state)
+    assert {key: body for key, body in listed.files("bronze/landing/").items() if "/details/" not in key} == {
+        key: body for key, body in landed.items() if "/details/" not in key
+    }
+    assert len(listed.state.symbols()) == 9
+    assert len(read_splits(listed.store)) == 2
 
 
-def test_a_corrupt_listing_is_refused_by_name(listed: Kit) -> None:
-    """It says which object cannot be read, and what to do."""
-    listed.fetch_meta()
+def test_a_listing_whose_pages_were_lost_begins_anew(listed: Kit) -> None:
+    """What is kept of it is a cache: without it, or with that of another fetch, the first page is asked for again."""
+    for spoil in (None, b"no gzip"):
+        if spoil is not None:
+            listed.store.put(layout.unfinished_key("splits"), spoil)
+        report = land_meta(
+            listed.lake, listed.source, now=listed.now, listings=["splits"], resume=listed.now - timedelta(hours=1)
+        )
+        assert (report.splits, report.remaining_listings) == (2, [])
+
+
+def test_details_that_stay_the_same_count_as_asked_on_another_day(listed: Kit) -> None:
+    """The same answer lands once a day, so that the recording knows when it was asked for."""
+    for days, landings in ((0, 1), (0, 1), (31, 2)):
+        land_meta(listed.lake, listed.source, now=listed.after(days=days).now, details=["IBM"], listings=[])
+        assert len(listed.listed(layout.landing_prefix("details"))) == landings
+    record_symbols(listed.lake, listed.state)
+    assert [row.details_at for row in listed.state.symbols()] == [listed.now]
+
+
+def test_a_corrupt_listing_is_named_until_a_later_one_comes(listed: Kit) -> None:
+    """It says which object cannot be read, and what to do; the others are recorded."""
+    land_meta(listed.lake, listed.source, now=listed.now, details=["IBM"])
     (key,) = listed.listed(layout.landing_prefix("tickers"))
     listed.store.put(key, gzip.compress(b'{"results": [1]}'))
-    with pytest.raises(DataError, match="the landed listing cannot be read"):
-        record_symbols(listed.lake, listed.state, [key], now=listed.now)
+    for _ in range(2):
+        report = record_symbols(listed.lake, listed.state)
+        assert [key in line and "cannot be read" in line for line in report.left] == [True]
+    assert [row.symbol for row in listed.state.symbols()] == ["IBM"]
+    listed.market.add_ticker("IBM", name="International Business Machines")
+    land_meta(listed.lake, listed.source, now=listed.after(days=1).now)
+    assert record_symbols(listed.lake, listed.state).left == []
+    assert len(listed.state.symbols()) == 9
+
+
+def test_a_state_that_knows_nothing_begins_with_the_last_listing(listed: Kit) -> None:
+    """Years of listings are not read again for a database that was lost; all details are."""
+    for name in ("one", "two", "three"):
+        listed.market.add_ticker("IBM", name=name)
+        land_meta(listed.lake, listed.source, now=listed.after(days=1).now, details=["IBM"])
+    report = record_symbols(listed.lake, listed.state)
+    assert report.listings == 1 + 3
+    (row,) = [row for row in listed.state.symbols() if row.symbol == "IBM"]
+    assert (row.name, row.details_at) == ("three", listed.now)
 
 
 # --- splits and dividends ---------------------------------------------------------------------------------------

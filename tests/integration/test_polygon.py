@@ -14,6 +14,7 @@ from condvest.aio import io_loop
 from condvest.demo.market import Bar, Market
 from condvest.demo.standin import StandIn
 from condvest.domain.answers import SessionAnswer, SessionRefusal, parse_range
+from condvest.domain.metadata import Listing, Row
 from condvest.errors import CondvestError, ConfigError, DataError, NotEntitled, NotYetAvailable, TransientError
 from condvest.sources.http import ProviderClient, checked_base_url
 from condvest.sources.polygon import PolygonSource
@@ -61,6 +62,12 @@ def source(provider: StandIn) -> Iterator[PolygonSource]:
 def outcomes(source: PolygonSource, sessions: list[date]) -> list[SessionAnswer | SessionRefusal]:
     """Fetch sessions to the end."""
     return list(source.fetch_sessions(sessions))
+
+
+def rows_of(source: PolygonSource, listing: Listing) -> Iterator[Row]:
+    """Yield the rows of a listing, page by page."""
+    for page in source.pages(listing):
+        yield from page.rows
 
 
 def refusal(outcome: SessionAnswer | SessionRefusal) -> SessionRefusal:
@@ -356,7 +363,7 @@ def test_a_key_in_a_next_url_is_dropped(source: PolygonSource, provider: StandIn
     link = f"https://api.polygon.io{path}?cursor=abc&apiKey={KEY}&limit=7"
     provider.fail(path, status=200, body={"status": "OK", "results": [{"ticker": "A"}], "next_url": link})
     provider.fail(path, status=200, body={"status": "OK", "results": [{"ticker": "B"}]})
-    assert [row["ticker"] for row in source.splits()] == ["A", "B"]
+    assert [row["ticker"] for row in rows_of(source, "splits")] == ["A", "B"]
     assert provider.requests[-1].query == {"cursor": "abc", "limit": "7"}
 
 
@@ -366,12 +373,12 @@ def test_a_page_that_fails_in_the_middle_is_retried(market: Market) -> None:
         StandIn(market, now=lambda: NOW, api_key=KEY, page_size=1) as provider,
         PolygonSource(provider.url, KEY, requests_per_minute=0, retry=QUICK) as source,
     ):
-        listing = source.tickers(active=True)
+        listing = rows_of(source, "listed")
         assert next(listing)["ticker"] == "AAPL"
         provider.fail("/v3/reference/tickers", status=500)
         provider.fail("/v3/reference/tickers", kind="truncate")
         assert [row["ticker"] for row in listing] == ["BCPC", "BCpC"]
-        listing = source.tickers(active=True)
+        listing = rows_of(source, "listed")
         next(listing)
         provider.fail("/v3/reference/tickers", status=500, times=3)
         with pytest.raises(TransientError, match="500"):
@@ -384,12 +391,12 @@ def test_a_promised_page_that_is_empty_is_asked_for_again(market: Market, caplog
         StandIn(market, now=lambda: NOW, api_key=KEY, page_size=2) as provider,
         PolygonSource(provider.url, KEY, requests_per_minute=0, retry=QUICK) as source,
     ):
-        listing = source.tickers(active=True)
+        listing = rows_of(source, "listed")
         next(listing)
         provider.fail("/v3/reference/tickers", kind="empty")
         assert len(list(listing)) == 2
         assert "last_page_empty" not in caplog.text
-        listing = source.tickers(active=True)
+        listing = rows_of(source, "listed")
         next(listing)
         provider.fail("/v3/reference/tickers", kind="empty", times=2)
         assert len(list(listing)) == 1
@@ -401,7 +408,7 @@ def test_a_broken_next_url_is_an_error(source: PolygonSource, provider: StandIn,
     """A link that leads nowhere does not end a listing in silence."""
     provider.fail("/stocks/v1/splits", status=200, body={"status": "OK", "results": [], "next_url": link})
     with pytest.raises(DataError, match="next_url"):
-        source.splits()
+        list(rows_of(source, "splits"))
 
 
 def test_pages_in_a_circle_end(source: PolygonSource, provider: StandIn) -> None:
@@ -413,7 +420,7 @@ def test_pages_in_a_circle_end(source: PolygonSource, provider: StandIn) -> None
     }
     provider.fail("/stocks/v1/splits", status=200, body=page, times=5)
     with pytest.raises(DataError, match="no end"):
-        source.splits()
+        list(rows_of(source, "splits"))
     assert source.requests == 2
 
 
@@ -427,10 +434,10 @@ def test_metadata_listings(source: PolygonSource, provider: StandIn, market: Mar
     market.add_split("BCpC", SESSIONS[2], 10, 1)
     market.add_dividend("AAPL", SESSIONS[3], 0.24)
     market.add_closure(date(2024, 3, 29), "Good Friday")
-    assert [row["ticker"] for row in source.tickers(active=True)] == ["AAPL", "BCpC"]
-    assert [row["ticker"] for row in source.tickers(active=False)] == ["BCPC"]
-    assert [row["ticker"] for row in source.splits()] == ["BCpC", "AAPL"]
-    assert [row["cash_amount"] for row in source.dividends()] == [0.24]
+    assert [row["ticker"] for row in rows_of(source, "listed")] == ["AAPL", "BCpC"]
+    assert [row["ticker"] for row in rows_of(source, "delisted")] == ["BCPC"]
+    assert [row["ticker"] for row in rows_of(source, "splits")] == ["BCpC", "AAPL"]
+    assert [row["cash_amount"] for row in rows_of(source, "dividends")] == [0.24]
     assert {row["date"] for row in source.market_upcoming()} == {"2024-03-29"}
     assert source.ticker_details("NONE") is None
     asked = [request.query.get("limit") for request in provider.requests]
@@ -439,7 +446,7 @@ def test_metadata_listings(source: PolygonSource, provider: StandIn, market: Mar
 
 def test_nothing_to_list_is_an_answer(source: PolygonSource) -> None:
     """No splits, no dividends and no closures are empty lists, at one request each."""
-    assert source.splits() == source.dividends() == source.market_upcoming() == []
+    assert [*rows_of(source, "splits"), *rows_of(source, "dividends"), *source.market_upcoming()] == []
     assert source.requests == 3
 
 
@@ -452,7 +459,7 @@ def test_D18_a_listing_of_the_wrong_shape_is_no_empty_listing(
     """Missing `results` without a count of 0, or rows that are no objects: a failure, not 'there are none'."""
     provider.fail("/stocks/v1/splits", status=200, body=body, times=3)
     with pytest.raises(TransientError, match="gave up after attempt 3"):
-        source.splits()
+        list(rows_of(source, "splits"))
 
 
 @pytest.mark.parametrize("body", ['{"status": "OK", "results": []}', "[]", '{"status": "NOT_FOUND"}'])
@@ -580,7 +587,7 @@ def test_a_path_in_the_base_url_is_kept(provider: StandIn) -> None:
     provider.fail("/gate/stocks/v1/splits", status=200, body={"status": "OK", "results": [{"n": 1}], "next_url": link})
     provider.fail("/gate/stocks/v1/splits", status=200, body={"status": "OK", "results": [{"n": 2}]})
     with PolygonSource(f"{provider.url}/gate/", KEY, requests_per_minute=0, retry=QUICK) as source:
-        assert [row["n"] for row in source.splits()] == [1, 2]
+        assert [row["n"] for row in rows_of(source, "splits")] == [1, 2]
     assert [request.path for request in provider.requests] == ["/gate/stocks/v1/splits"] * 2
 
 

@@ -13,10 +13,13 @@ import pytest
 from condvest.domain.answers import SessionRefusal
 from condvest.domain.ledger import LedgerRow
 from condvest.jobs.fetch_bars import fetch_bars
+from condvest.jobs.fetch_meta import land_meta
 from condvest.jobs.fetch_report import FetchReport
 from condvest.jobs.fetch_symbols import fetch_symbols
-from condvest.jobs.record_sessions import RecordReport, record_ranges, record_sessions
+from condvest.jobs.record_landed import record_landed
+from condvest.jobs.record_sessions import RecordReport
 from condvest.jobs.session_log import DetachedLog
+from condvest.jobs.stopping import Stop, never
 from condvest.storage import layout
 from integration.jobs_kit import DAYS, SYMBOLS, Kit, bar, market_of, survive_every_kill
 
@@ -40,10 +43,29 @@ class Apart(Kit):
             stop=lambda: next(asked, None) is None,
         )
 
-    def record(self, *refused: SessionRefusal) -> RecordReport:
+    def ranges_apart(self, *symbols: str, first: date, last: date) -> FetchReport:
+        """Fetch symbols by the range endpoint, and record nothing."""
+        return fetch_symbols(
+            self.lake,
+            self.source,
+            DetachedLog([]),
+            calendar=self.calendar,
+            now=self.now,
+            symbols=symbols,
+            first=first,
+            last=last,
+        )
+
+    def record(self, *refused: SessionRefusal, stop: Stop = never) -> RecordReport:
         """Record what landed."""
-        return record_sessions(
-            self.lake, self.state, calendar=self.calendar, now=self.now, refused=refused, universe=self.universe
+        return record_landed(
+            self.lake,
+            self.state,
+            calendar=self.calendar,
+            now=self.now,
+            refused=refused,
+            universe=self.universe,
+            stop=stop,
         )
 
     def ledger(self) -> list[LedgerRow]:
@@ -176,24 +198,89 @@ def test_an_answer_that_cannot_be_read_leaves_its_session_pending(apart: Apart) 
 
 
 def test_ranges_move_the_watermarks_of_what_bronze_holds(apart: Apart) -> None:
-    """Symbols fetched one by one are recorded by what landed and what bronze holds of it, as sessions are."""
-    apart.evening(THIRD)
-    fetch_symbols(
-        apart.lake,
-        apart.source,
-        DetachedLog([]),
-        calendar=apart.calendar,
-        now=apart.now,
-        symbols=["IBM", "NA"],
-        first=DAY,
-        last=THIRD,
-    )
+    """Symbols fetched one by one are found among what landed, and recorded by what bronze holds of it, as sessions are."""
+    apart.evening(THIRD).ranges_apart("IBM", "NA", first=DAY, last=THIRD)
+    held = apart.store.get(layout.daily_key("NA", THIRD)).data
     apart.store.delete_many([layout.daily_key("NA", THIRD)])
-    left = record_ranges(
-        apart.lake, apart.state, calendar=apart.calendar, now=apart.now, symbols=["IBM", "NA"], first=DAY, last=THIRD
-    )
-    assert [line.startswith("NA: ") for line in left] == [True]
-    assert apart.state.symbol_watermarks() == {"IBM": THIRD}
+    report = apart.record()
+    assert [line.startswith("NA: ") for line in report.left] == [True]
+    assert (apart.state.symbol_watermarks(), report.symbols_moved) == ({"IBM": THIRD}, ["IBM"])
+    apart.after(days=3)
+    assert [line.startswith("NA: ") for line in apart.record().left] == [True], "it is told until it is whole"
+    apart.store.put(layout.daily_key("NA", THIRD), held)
+    assert apart.record().left == []
+    assert apart.state.symbol_watermarks() == {"IBM": THIRD, "NA": THIRD}
+
+
+def test_ranges_that_are_recorded_cost_a_listing(apart: Apart) -> None:
+    """Neither one that moved a watermark nor one that ends early is read again: after a day a delisted symbol costs nothing."""
+    for day in (NEXT, THIRD):
+        del apart.market.bars[day]["NA"]
+    apart.evening(THIRD).ranges_apart("IBM", "NA", first=DAY, last=THIRD)
+    apart.record()
+    assert apart.state.symbol_watermarks() == {"IBM": THIRD, "NA": DAY}
+    apart.after(days=1, hours=1).ranges_apart("MSFT", first=DAY, last=THIRD)
+    assert apart.record().symbols_moved == ["MSFT"]
+    cost = apart.after(minutes=5).cost(lambda: apart.record())
+    assert (cost.gets, cost.puts) == (1, 0)  # the closures
+
+
+def test_a_range_that_lands_while_another_is_recorded_is_not_lost(apart: Apart) -> None:
+    """A fetch lands under the instant at which it began: one that began before a recording and ended after it counts."""
+    began = apart.evening(THIRD).now
+    apart.after(minutes=10).ranges_apart("IBM", first=DAY, last=THIRD)
+    apart.record()
+    apart.now = began
+    apart.ranges_apart("NA", first=DAY, last=THIRD)
+    apart.after(minutes=20)
+    assert apart.record().symbols_moved == ["NA"]
+
+
+def test_a_restating_range_is_counted_and_held_by_value(apart: Apart) -> None:
+    """A range that says what a session's answer said is in bronze already; one that says otherwise counts as a restatement."""
+    apart.evening(DAY).fetch_apart(DAY)
+    assert apart.after(minutes=1).ranges_apart("IBM", first=DAY, last=DAY).restated == 0
+    assert apart.record().left == []
+    apart.market.set_bar("IBM", DAY, bar(50.0))
+    assert apart.after(minutes=1).ranges_apart("IBM", first=DAY, last=DAY).restated == 1
+    assert apart.record().left == []
+
+
+def test_a_recording_that_is_asked_to_stop_goes_on_in_the_next_call(apart: Apart) -> None:
+    """Sessions, symbols and listings that it did not come to are named, and found again."""
+    apart.evening(THIRD).fetch_apart(DAY, NEXT)
+    apart.ranges_apart("NEW", "IBM", first=DAY, last=THIRD)
+    land_meta(apart.lake, apart.source, now=apart.now, details=["IBM"])
+    report = apart.record(stop=lambda: True)
+    assert (report.remaining, report.remaining_symbols) == ([DAY, NEXT], ["IBM"])
+    assert [key.split("/")[2] for key in report.remaining_listings] == ["tickers", "details"]
+    assert apart.states() == {}
+    report = apart.record()
+    assert (report.left, set(apart.states()), apart.state.symbol_watermarks()["IBM"]) == ([], {DAY, NEXT}, THIRD)
+    assert {row.symbol for row in apart.state.symbols() if row.details_at} == {"IBM"}
+
+
+def test_what_is_not_whole_keeps_nothing_else_waiting(apart: Apart, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sessions that the last recording found broken are looked at after the others."""
+    monkeypatch.setattr("condvest.jobs.record_sessions._BLOCK_SESSIONS", 1)
+    apart.evening(DAY).fetch_apart(DAY)
+    apart.store.delete_many([layout.daily_key("IBM", DAY)])
+    apart.record()
+    apart.evening(NEXT).fetch_apart(NEXT)
+    looks = iter([False, True, True, True, True])
+    report = apart.record(stop=lambda: next(looks))
+    assert (report.provisional, report.remaining) == ([NEXT], [DAY])
+
+
+def test_the_cost_of_a_day_does_not_grow_with_history(apart: Apart) -> None:
+    """After 25 sessions, ranges and listings a day costs the reads that the second day did: its answer and its bars."""
+    costs = []
+    for day in DAYS[:25]:
+        apart.evening(day).fetch_apart(day)
+        apart.market.add_ticker("IBM", name=f"International {day}")
+        land_meta(apart.lake, apart.source, now=apart.now)
+        costs.append(apart.cost(lambda: apart.record()))
+    assert {cost.gets for cost in costs[1:]} == {costs[1].gets}
 
 
 def test_a_fetch_that_is_asked_to_stop_leaves_the_rest_for_the_next_call(apart: Apart) -> None:

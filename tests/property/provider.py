@@ -22,6 +22,7 @@ from condvest.domain.answers import (
     parse_range,
 )
 from condvest.domain.calendar import Calendar
+from condvest.domain.metadata import Following, Listing, ListingPage
 from condvest.errors import NotEntitled
 from condvest.jobs.fetch_meta import MetaSource
 from condvest.jobs.fetch_symbols import RangeSource
@@ -208,21 +209,19 @@ class InProcess:
         body = _json({"ticker": symbol, "adjusted": False, "results": rows})
         return body, parse_range(body, symbol)
 
-    def tickers(self, active: bool) -> Iterator[Row]:
-        """Yield the tickers."""
-        yield from shapes.ticker_rows(self._market, {"active": str(active).lower(), "order": "asc"})
+    def pages(self, listing: Listing, after: Following | None = None) -> Iterator[ListingPage]:
+        """Yield a listing in one page."""
+        if listing in ("listed", "delisted"):
+            asked = {"active": str(listing == "listed").lower(), "order": "asc"}
+            yield ListingPage(list(shapes.ticker_rows(self._market, asked)), None)
+        elif listing == "splits":
+            yield ListingPage(shapes.split_rows(self._market, {"sort": "execution_date.asc"}), None)
+        else:
+            yield ListingPage(shapes.dividend_rows(self._market, {"sort": "ex_dividend_date.asc"}), None)
 
     def ticker_details(self, symbol: str) -> Row | None:
         """Return what is known of one ticker."""
         return shapes.details(self._market, symbol)
-
-    def splits(self) -> list[Row]:
-        """Return all splits."""
-        return shapes.split_rows(self._market, {"sort": "execution_date.asc"})
-
-    def dividends(self) -> list[Row]:
-        """Return all dividends."""
-        return shapes.dividend_rows(self._market, {"sort": "ex_dividend_date.asc"})
 
     def market_upcoming(self) -> list[Row]:
         """Return the announced closures."""

@@ -22,6 +22,7 @@ _FIXED = (
     layout.CLEANUP_MANIFEST,
     layout.CLOSURES,
     layout.checkpoint_key(13),
+    layout.unfinished_key("tickers"),
 )
 _PARSERS = (
     layout.parse_bronze_key,

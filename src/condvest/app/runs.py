@@ -17,7 +17,7 @@ from condvest.errors import CondvestError
 #: A longer list stands in the record of runs as its length: a backfill names thousands of sessions.
 _RECORDED_ITEMS: Final = 20
 #: What a report calls the work that it was asked to stop before.
-_UNDONE: Final = ("remaining", "remaining_symbols")
+_UNDONE: Final = ("remaining", "remaining_symbols", "remaining_listings")
 
 
 class Report(Protocol):
@@ -33,7 +33,8 @@ class Report(Protocol):
 class JobResult:
     """What came of a job, in plain values that JSON knows. `left`: what the next run has to do, one line each.
 
-    `remaining`: how much it did not begin, as it was asked to stop; `counts` names it.
+    `remaining`: how much it did not begin, as it was asked to stop; `counts` names it. `provider_bytes`: what came from the
+    provider, as transferred.
     """
 
     job: str
@@ -42,6 +43,7 @@ class JobResult:
     left: list[str]
     remaining: int = 0
     traffic: Traffic
+    provider_bytes: int = 0
     seconds: float
 
     @property
@@ -68,6 +70,7 @@ def run_job(
     deleted, else `done`. `arguments` hold no secret.
     """
     before, requests, started = app.store.meter.snapshot(), app.requests, time.perf_counter()
+    bytes_before = app.provider_bytes
     run = app.runs.start_run(job, {name: plain(value) for name, value in arguments.items()}, app.now())
 
     def traffic() -> Traffic:
@@ -91,7 +94,14 @@ def run_job(
     app.runs.finish_run(run, outcome, counts=recorded, now=app.now(), traffic=cost, error=rest)
     seconds = round(time.perf_counter() - started, 3)
     return JobResult(
-        job=job, outcome=outcome, counts=counts, left=remaining, remaining=undone, traffic=cost, seconds=seconds
+        job=job,
+        outcome=outcome,
+        counts=counts,
+        left=remaining,
+        remaining=undone,
+        traffic=cost,
+        provider_bytes=app.provider_bytes - bytes_before,
+        seconds=seconds,
     )
 
 

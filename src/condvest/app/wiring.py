@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 import tempfile
@@ -15,6 +16,7 @@ from condvest.app.lists import read_intervals, read_symbols
 from condvest.app.run_log import RunLog, Unrecorded
 from condvest.config import Settings
 from condvest.domain.calendar import Calendar
+from condvest.domain.records import Traffic
 from condvest.domain.symbols import parse_symbols
 from condvest.errors import ConfigError
 from condvest.log import event, warn
@@ -37,14 +39,22 @@ class App:
     """One lake with all that belongs to it. Use it in a `with` block, or `close` it."""
 
     def __init__(
-        self, settings: Settings, *, lake: str | None = None, now: datetime | None = None, records_runs: bool = True
+        self,
+        settings: Settings,
+        *,
+        lake: str | None = None,
+        now: datetime | None = None,
+        records_runs: bool = True,
+        deadline: float | None = None,
     ) -> None:
         """Take settings; `lake` and `now` (aware) win over them. Nothing is opened yet.
 
-        Without `records_runs` jobs do not open the state database to record that they ran.
+        Without `records_runs` jobs do not open the state database to record that they ran. `deadline`: until when, on the
+        clock of `time.monotonic`, the provider may be waited for (None: as long as the settings say).
         """
         self.settings = settings
         self._records_runs = records_runs
+        self._deadline = deadline
         self.lake_url = settings.lake if lake is None else lake
         self._now = settings.now if now is None else now
         self._sources: list[PolygonSource | FlatFileSource] = []
@@ -77,6 +87,17 @@ class App:
     def requests(self) -> int:
         """How many requests went to the provider so far."""
         return sum(source.requests for source in self._sources)
+
+    @property
+    def provider_bytes(self) -> int:
+        """How many bytes of bodies came from the provider so far, as transferred."""
+        return sum(source.bytes_in for source in self._sources)
+
+    @property
+    def traffic(self) -> Traffic:
+        """What was asked of the provider and of the store so far."""
+        opened = dataclasses.asdict(self.store.meter.snapshot()) if "store" in self.__dict__ else {}
+        return Traffic(requests=self.requests, **opened)
 
     @cached_property
     def store(self) -> Store:
@@ -133,16 +154,16 @@ class App:
         """The intervals that silver holds (RESAMPLING_INTERVALS), ascending."""
         return read_intervals(self.settings.resampling_intervals, name="RESAMPLING_INTERVALS")
 
-    def limited(self, text: str) -> list[str]:
-        """Return the symbols of an option such as `AAPL,BRK.B`; ConfigError for one outside the universe."""
+    def limited(self, text: str, *, name: str = "--symbols") -> list[str]:
+        """Return the symbols of an option such as `AAPL,BRK.B`; ConfigError, naming it, for one outside the universe."""
         try:
             symbols = parse_symbols(text)
         except ConfigError as error:
-            raise ConfigError(f"--symbols: {error}") from None
+            raise ConfigError(f"{name}: {error}") from None
         strange = sorted(set(symbols) - self.universe) if self.universe is not None else []
         if strange:
             raise ConfigError(
-                f"--symbols: {strange[0]} is not in CONDVEST_UNIVERSE, which limits this lake; add it there, or leave it out"
+                f"{name}: {strange[0]} is not in CONDVEST_UNIVERSE, which limits this lake; add it there, or leave it out"
             )
         return symbols
 
@@ -160,7 +181,7 @@ class App:
             settings.polygon_base_url,
             settings.polygon_api_key.get_secret_value(),
             requests_per_minute=settings.polygon_requests_per_minute,
-            retry=_retry_policy(settings.polygon_retry_seconds),
+            retry=_retry_policy(settings.polygon_retry_seconds, self._deadline),
         )
         self._sources.append(made)
         return made
@@ -176,7 +197,7 @@ class App:
             secret_access_key=secret.get_secret_value() if secret else "",
             endpoint=settings.polygon_flat_files_endpoint,
             bucket=settings.polygon_flat_files_bucket,
-            retry=_retry_policy(settings.polygon_retry_seconds),
+            retry=_retry_policy(settings.polygon_retry_seconds, self._deadline),
         )
         self._sources.append(made)
         return made
@@ -261,10 +282,12 @@ class App:
         return home / "condvest" / hashlib.sha256(place.encode()).hexdigest()[:16] / "state.sqlite"
 
 
-def _retry_policy(seconds: float) -> RetryPolicy:
+def _retry_policy(seconds: float, deadline: float | None) -> RetryPolicy:
     from condvest.sources.retry import RetryPolicy
 
-    return RetryPolicy(total_timeout_seconds=seconds) if seconds else RetryPolicy(attempts=1, empty_attempts=1)
+    if not seconds:
+        return RetryPolicy(attempts=1, empty_attempts=1, deadline=deadline)
+    return RetryPolicy(total_timeout_seconds=seconds, deadline=deadline)
 
 
 def _arn_hint(name: str, arn: str | None) -> str:

@@ -1,7 +1,7 @@
 """The day in two zones: what talks to the provider has no database, what talks to the database has no provider.
 
 `plan` (database) says what to fetch, `fetch_planned` and `land_meta` (provider) bring it to the lake, `record` (database)
-acknowledges what landed. In one process `condvest.app.fetching` does all three with the same jobs.
+acknowledges what landed, which it finds in the lake. In one process `condvest.app.fetching` does all three with the same jobs.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from condvest.app.runs import JobResult, run_job
 from condvest.app.wiring import App
 from condvest.domain.answers import SessionRefusal
 from condvest.domain.ledger import SESSION_STATES, LedgerRow, due, watermark
+from condvest.domain.metadata import LISTINGS, ListingName
 from condvest.errors import ConfigError
 from condvest.jobs.fetch_report import FetchReport
 from condvest.jobs.plan_sessions import rows_for, rows_from_landing
-from condvest.jobs.record_sessions import RecordReport, record_ranges, record_sessions
-from condvest.jobs.record_symbols import record_symbols
+from condvest.jobs.record_landed import record_landed
 from condvest.jobs.session_log import DetachedLog
 from condvest.jobs.stopping import Stop, never
 from condvest.storage import layout
@@ -46,14 +46,13 @@ class FetchPlan:
 def plan(app: App, dates: DateOptions) -> FetchPlan:
     """Say what to fetch: the sessions that `dates` name, or else all that are due, 250 at the most. Needs the database.
 
+    `record` comes first: what landed counts, and a database that was lost is filled again before anything is decided.
+
     Raises:
         ConfigError: dates that exclude each other, have not closed or would leave a gap; an empty lake without dates.
     """
     asked = asked_sessions(dates, app.calendar, app.now())
-    state = app.state
-    if state.ledger_is_empty():
-        _record_all(app, Landed(), never)
-    rows = state.sessions()
+    rows = app.state.sessions()
     if asked is not None:
         check_no_gap(asked, rows[0].session_date if rows else None, app.calendar)
     elif not rows:
@@ -62,8 +61,10 @@ def plan(app: App, dates: DateOptions) -> FetchPlan:
     chosen, rest = sessions[:PLANNED_SESSIONS], sessions[PLANNED_SESSIONS:]
     if not chosen:
         return FetchPlan(sessions=[])
-    state.expect(chosen, now=app.now())
-    return FetchPlan(sessions=chosen, ledger=rows_for(state.sessions(), chosen), next_from=rest[0] if rest else None)
+    app.state.expect(chosen, now=app.now())
+    return FetchPlan(
+        sessions=chosen, ledger=rows_for(app.state.sessions(), chosen), next_from=rest[0] if rest else None
+    )
 
 
 def plan_from_landing(app: App, dates: DateOptions) -> FetchPlan:
@@ -127,10 +128,11 @@ def fetch_ranges(app: App, symbols: Sequence[str], dates: DateOptions, *, stop: 
     """Bring the bars of some symbols to landing and bronze, by the range endpoint. Needs no database, and both dates.
 
     Raises:
-        ConfigError: a date is missing, or no session lies between them.
+        ConfigError: a date is missing, no session lies between them, or a symbol is outside the universe.
     """
     from condvest.jobs.fetch_symbols import fetch_symbols as job
 
+    symbols = app.limited(",".join(symbols), name="symbols")
     asked = asked_sessions(dates, app.calendar, app.now())
     if asked is None:
         raise ConfigError(f"symbols need a date, or from and to; name them, for example from {EXAMPLE}")
@@ -153,10 +155,22 @@ def fetch_ranges(app: App, symbols: Sequence[str], dates: DateOptions, *, stop: 
     )
 
 
-def land_meta(app: App, *, details: Sequence[str] = (), listings: bool = True, stop: Stop = never) -> JobResult:
-    """Land what the provider says of symbols, splits, dividends and closures. Needs no database."""
+def land_meta(
+    app: App,
+    *,
+    details: Sequence[str] = (),
+    listings: Sequence[ListingName] = LISTINGS,
+    resume: datetime | None = None,
+    stop: Stop = never,
+) -> JobResult:
+    """Land what the provider says of symbols, splits, dividends and closures. Needs no database.
+
+    Raises:
+        ConfigError: a symbol of `details` is outside the universe.
+    """
     from condvest.jobs.fetch_meta import land_meta as job
 
+    details = app.limited(",".join(details), name="details") if details else []
     client = app.source()
     return run_job(
         app,
@@ -168,58 +182,33 @@ def land_meta(app: App, *, details: Sequence[str] = (), listings: bool = True, s
             now=app.now(),
             details=details,
             listings=listings,
+            resume=resume,
             universe=app.universe,
             stop=stop,
         ),
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Landed:
-    """What fetches tell of what they landed; all of it is looked up in the lake, none of it believed.
+def record(app: App, *, refused: Sequence[SessionRefusal] = (), stop: Stop = never) -> JobResult:
+    """Acknowledge all that landed and is not acknowledged yet: ledger, watermarks and symbols. Needs no provider.
 
-    `refused`: sessions without an answer. `listings`: keys of landed symbols and details, `listed_at` when they were asked
-    for. `symbols` came by ranges, from `first` to `last`.
+    Nothing is told to it but `refused`, sessions without an answer: they leave nothing in the lake, and count only where
+    nothing landed.
     """
-
-    refused: Sequence[SessionRefusal] = ()
-    listings: Sequence[str] = ()
-    listed_at: datetime | None = None
-    symbols: Sequence[str] = ()
-    dates: DateOptions = DateOptions()  # noqa: RUF009 - frozen
-
-
-def record(app: App, landed: Landed, *, stop: Stop = never) -> JobResult:
-    """Acknowledge what landed: ledger, watermarks and symbols. Needs the database, and no provider."""
-    return run_job(app, "record", {}, lambda: _record_all(app, landed, stop))
-
-
-def _record_all(app: App, landed: Landed, stop: Stop) -> RecordReport:
-    report = record_sessions(
-        app.store,
-        app.state,
-        calendar=app.calendar,
-        now=app.now(),
-        refused=landed.refused,
-        universe=app.universe,
-        stop=stop,
-    )
-    asked = asked_sessions(landed.dates, app.calendar, app.now())
-    if landed.symbols and asked is not None:
-        report.incomplete_symbols = record_ranges(
+    return run_job(
+        app,
+        "record",
+        {"refused": len(refused)},
+        lambda: record_landed(
             app.store,
             app.state,
             calendar=app.calendar,
             now=app.now(),
-            symbols=landed.symbols,
-            first=asked.first,
-            last=asked.last,
-        )
-    if landed.listings:
-        report.symbols_changed = record_symbols(
-            app.store, app.state, landed.listings, now=landed.listed_at or app.now(), universe=app.universe
-        )
-    return report
+            refused=refused,
+            universe=app.universe,
+            stop=stop,
+        ),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, Final
 
 from condvest.app.commands import consolidate
 from condvest.aws.events import ConsolidateEvent
-from condvest.aws.runtime import Answer, Context, Invocation, handle, run_here, told
+from condvest.aws.runtime import Answer, Context, Invocation, handle, run_here
 from condvest.errors import ConfigError
 
 NAME: Final = "consolidate-bronze-daily"
@@ -33,17 +34,24 @@ def _consolidate(run: Invocation, asked: ConsolidateEvent) -> Answer:
         skip_cleanup=asked.skip_cleanup,
         stop=run.stop,
     )
-    remaining = result.counts["remaining"]
-    if remaining and not result.counts["symbols_read"]:
+    remaining, read = result.counts["remaining"], result.counts["symbols_read"]
+    if result.counts["landing_unread"] or (remaining and not read):
+        run.count(result)
         raise ConfigError(
             f"{len(remaining)} symbols remain and the time ran out before the first: this does not fit into the function's"
             " time; run it on Batch: python -m condvest.aws.batch consolidate, with --force-full for mode full"
         )
-    again = asked.model_dump()
+    if not remaining:
+        return run.told(result, left=asked.left)
+    again = asked.model_dump(exclude_none=True)
     if asked.mode == "full":
         # What is left to do does not show in the lake, as it does after an incremental run.
-        again["symbols"] = remaining
-    return told(NAME, result, again=again if remaining else {})
+        return run.told(result, again=again | {"symbols": remaining}, left=asked.left)
+    if len(result.left) >= read:
+        # Another call would begin with these again.
+        return run.told(result, left=asked.left)
+    # The next call meets what this one could not merge once more, and names it.
+    return run.told(dataclasses.replace(result, left=[]), again=again)
 
 
 if __name__ == "__main__":

@@ -8,8 +8,9 @@ import logging
 import os
 import sys
 import time
+import traceback
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final, Protocol, TextIO, TypeVar
@@ -20,8 +21,9 @@ from aws_lambda_powertools.metrics import MetricUnit
 
 from condvest.app import App
 from condvest.app.runs import JobResult, shortened
-from condvest.aws.events import Event, read_event
+from condvest.aws.events import Event, Left, read_event
 from condvest.config import Settings, load_settings
+from condvest.domain.records import Traffic
 from condvest.errors import CondvestError, ConfigError, WorkLeft
 from condvest.jobs.stopping import Stop
 
@@ -32,6 +34,29 @@ Answer = dict[str, Any]
 _RESERVE: Final = 0.2
 _LEAST_RESERVE_MS: Final = 60_000
 _METRICS: Final = "condvest"
+_COUNTED: Final = ("Sessions", "Rows", "Quarantined", "Restated", "Requests", "Bytes", "Remaining")
+#: Which fields of a job's report make up which metric.
+_REPORTED: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
+    "fetch bars": {
+        "Sessions": ("provisional", "final"),
+        "Rows": ("rows",),
+        "Quarantined": ("quarantined",),
+        "Restated": ("restated",),
+    },
+    "fetch meta": {"Rows": ("symbols", "splits", "dividends", "details")},
+    "record": {
+        "Sessions": ("provisional", "final"),
+        "Rows": ("rows",),
+        "Quarantined": ("quarantined",),
+        "Restated": ("restated",),
+    },
+    "consolidate": {
+        "Sessions": ("sessions",),
+        "Rows": ("sessions_added", "sessions_changed"),
+        "Quarantined": ("files_set_aside",),
+        "Restated": ("sessions_changed",),
+    },
+}
 
 
 class Context(Protocol):
@@ -46,12 +71,33 @@ class Context(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Invocation:
-    """One lake, and when to stop. `run_id` stands in every line of the log."""
+    """One lake, and when to stop. `run_id` stands in every line of the log; `measures` become metrics at the end."""
 
     app: App
     settings: Settings
     stop: Stop
     run_id: str
+    measures: dict[str, float]
+
+    def told(
+        self, result: JobResult, *, again: Mapping[str, Any] | None = None, left: Left | None = None, **more: Any
+    ) -> Answer:
+        """Count what came of a job, and return the answer: with `again`, the event to go on with, where something remains.
+
+        `left`: what earlier calls of the run left. It travels on in `again`, with what this one left; WorkLeft: the run is at
+        its end, and something is left of it.
+        """
+        self.count(result)
+        together = _together(left, result.left)
+        if together is not None and not again:
+            raise WorkLeft(f"{result.job}: {together.count} left, first: {together.first}")
+        carried = {"left": together.model_dump()} if together is not None else {}
+        return {**_answer(result), "again": {**again, **carried} if again else {}, **more}
+
+    def count(self, result: JobResult) -> None:
+        """Add what a job did to the metrics of this call."""
+        for name, value in _measures(result).items():
+            self.measures[name] = self.measures.get(name, 0) + value
 
 
 def handle(
@@ -66,18 +112,51 @@ def handle(
 ) -> Answer:
     """Do one invocation of a function and return its answer; what goes wrong is logged and raised, by its own class.
 
-    `service` is the function's name. `secrets` fills in what this function alone may read.
+    `service` is the function's name. `secrets` fills in what this function alone may read. Metrics are written once, whether
+    it ends well or not.
     """
-    logger = start_log(service, context.aws_request_id)
+    logger, started = start_log(service, context.aws_request_id), time.perf_counter()
+    stop, seconds = _stop(context)
+    deadline, measures = time.monotonic() + seconds, dict.fromkeys(_COUNTED, 0.0)
     try:
         asked = read_event(model, event)
         settings = secrets(_settings())
-        with App(settings, records_runs=has_database) as app:
-            answer = work(Invocation(app, settings, _stop(context), context.aws_request_id), asked)
+        with App(settings, records_runs=has_database, deadline=deadline) as app:
+            try:
+                answer = work(Invocation(app, settings, stop, context.aws_request_id, measures), asked)
+            finally:
+                measures |= _traffic(app.traffic, app.provider_bytes)
     except CondvestError as error:
         logger.error("failed", extra={"kind": type(error).__name__, "error": str(error)})
         raise
+    except Exception as error:
+        # Its words might hold a secret: where it happened is enough to find out what.
+        logger.error("failed", extra={"kind": type(error).__name__, "error": "unexpected", "where": _where(error)})
+        raise
+    finally:
+        meter(service, measures | {"Seconds": round(time.perf_counter() - started, 3)})
+    logger.info("answered", extra={"answer": {name: shortened(_brief(value)) for name, value in answer.items()}})
     return answer
+
+
+def _brief(value: Any) -> Any:
+    """Return a part of an answer as the log holds it: an event that travels on can be as long as a plan."""
+    if not isinstance(value, dict):
+        return value
+    return {name: shortened(item if not isinstance(item, dict) else sorted(item)) for name, item in value.items()}
+
+
+def _where(error: Exception) -> list[str]:
+    return [
+        f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)[-10:]
+    ]
+
+
+def _together(before: Left | None, left: list[str]) -> Left | None:
+    """Return what is left after some calls of one run."""
+    if before is None:
+        return Left(count=len(left), first=left[0]) if left else None
+    return Left(count=before.count + len(left), first=before.first)
 
 
 def start_log(service: str, run_id: str) -> Logger:
@@ -96,23 +175,29 @@ def _logger(service: str) -> Logger:
     return Logger(service=service, level=level, utc=True, logger_handler=_Stdout())
 
 
-def told(service: str, result: JobResult, **more: Any) -> Answer:
+def told(service: str, result: JobResult) -> Answer:
     """Log and meter what came of a job, and return the answer. WorkLeft where it could not do all it was asked for."""
-    answer: Answer = {
+    answer = _answer(result)
+    seconds = {"Seconds": result.seconds}
+    meter(
+        service,
+        dict.fromkeys(_COUNTED, 0.0) | _measures(result) | _traffic(result.traffic, result.provider_bytes) | seconds,
+    )
+    _logger(service).info("answered", extra={"answer": answer})
+    if result.left:
+        raise WorkLeft(f"{result.job}: {len(result.left)} left, first: {result.left[0]}")
+    return answer
+
+
+def _answer(result: JobResult) -> Answer:
+    return {
         "job": result.job,
         "outcome": result.outcome,
         "counts": {name: shortened(value) for name, value in result.counts.items()},
         "seconds": result.seconds,
         "requests": result.traffic.requests,
         "remaining": result.remaining,
-        "again": {},
-        **more,
     }
-    meter(service, _measures(result))
-    _logger(service).info("answered", extra={"answer": {**answer, "again": bool(answer["again"])}})
-    if result.left:
-        raise WorkLeft(f"{result.job}: {len(result.left)} left, first: {result.left[0]}")
-    return answer
 
 
 def meter(service: str, measures: dict[str, float]) -> None:
@@ -128,17 +213,22 @@ def _unit(name: str) -> MetricUnit:
 
 
 def _measures(result: JobResult) -> dict[str, float]:
-    counts, traffic = result.counts, result.traffic
-    sessions = [counts.get(name) for name in ("provisional", "final")]
+    """Return what a job's report counts, by the names that all services share (docs/aws.md says what each means)."""
+    counts = result.counts
+    names = _REPORTED.get(result.job, {})
+    return {name: sum(_size(counts.get(field)) for field in fields) for name, fields in names.items()} | {
+        "Remaining": result.remaining
+    }
+
+
+def _size(value: Any) -> float:
+    return len(value) if isinstance(value, list | dict) else value or 0
+
+
+def _traffic(traffic: Traffic, provider_bytes: int) -> dict[str, float]:
     return {
-        "Sessions": sum(len(found) for found in sessions if isinstance(found, list)),
-        "Rows": counts.get("rows", 0),
-        "Quarantined": counts.get("quarantined", 0),
-        "Restated": counts.get("restated", 0),
         "Requests": traffic.requests + traffic.gets + traffic.puts + traffic.deletes + traffic.lists,
-        "Bytes": traffic.bytes_in + traffic.bytes_out,
-        "Seconds": result.seconds,
-        "Remaining": result.remaining,
+        "Bytes": traffic.bytes_in + traffic.bytes_out + provider_bytes,
     }
 
 
@@ -149,11 +239,11 @@ def _settings() -> Settings:
     return settings
 
 
-def _stop(context: Context) -> Stop:
-    """Return what says when so little time is left that no other piece of work should begin."""
+def _stop(context: Context) -> tuple[Stop, float]:
+    """Return what says when so little time is left that no other piece of work should begin, and in how many seconds that is."""
     total = context.get_remaining_time_in_millis()
     reserve = min(max(total * _RESERVE, _LEAST_RESERVE_MS), total / 2)
-    return lambda: context.get_remaining_time_in_millis() < reserve
+    return lambda: context.get_remaining_time_in_millis() < reserve, (total - reserve) / 1000
 
 
 class _Stdout(logging.StreamHandler[TextIO]):

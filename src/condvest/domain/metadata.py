@@ -4,17 +4,33 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
-from typing import Any, TypeVar
+from typing import Any, Final, Literal, TypeAlias, TypeVar
 
 from condvest.domain.actions import Dividend, Split
 from condvest.domain.records import SymbolRow
 from condvest.domain.symbols import is_valid_symbol
 
 Row = Mapping[str, Any]
+#: The provider's listings that come in pages.
+Listing: TypeAlias = Literal["listed", "delisted", "splits", "dividends"]
+#: What can be asked for beside the details of single symbols.
+ListingName: TypeAlias = Literal["tickers", "splits", "dividends", "closures"]
+#: The same, in the order in which it is asked for.
+LISTINGS: Final[tuple[ListingName, ...]] = ("tickers", "splits", "dividends", "closures")
+#: Where the next page of a listing is: a path and its query, without any key.
+Following: TypeAlias = tuple[str, tuple[tuple[str, str], ...]]
 Action = TypeVar("Action", Split, Dividend)
 Parsed = TypeVar("Parsed")
+
+
+@dataclass(frozen=True, slots=True)
+class ListingPage:
+    """One page of a listing; `following` None: it is the last."""
+
+    rows: Sequence[Row]
+    following: Following | None
 
 
 def parse_rows(rows: Iterable[Row], parse: Callable[[Row], Parsed]) -> tuple[list[Parsed], list[str]]:

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from condvest.domain.calendar import Calendar
 from condvest.jobs.progress import Progress, silent
+from condvest.jobs.stopping import Stop, never, until
 from condvest.jobs.transpose import Transposition
 from condvest.jobs.write_bars import merge_parts
 from condvest.storage.landing import LandingIndex, fold
@@ -76,10 +77,11 @@ def take_landed(
     universe: Collection[str] | None,
     calendar: Calendar,
     progress: Progress,
+    stop: Stop = never,
 ) -> None:
-    """Read the landed answers of some sessions (ascending; None: of all) into a transposition."""
+    """Read the landed answers of some sessions (ascending; None: of all) into a transposition, or as far as `stop` lets it."""
     total = len(index.answers if sessions is None else sessions)
-    for done, folded in enumerate(fold(store, sessions, index, universe), 1):
+    for done, folded in enumerate(until(stop, fold(store, sessions, index, universe)), 1):
         if folded.problems:
             result.unread[folded.session] = "; ".join(folded.problems)
         if calendar.is_session(folded.session) and not folded.problems:

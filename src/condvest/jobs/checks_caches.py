@@ -210,6 +210,7 @@ def _quarantined(key: str, stored: Stored | None) -> list[Any] | str:
 
 def _is_ours(key: str, intervals: Collection[int]) -> bool:
     fixed = {layout.SPLITS, layout.DIVIDENDS, layout.MANIFEST, layout.CLEANUP_MANIFEST, layout.CLOSURES}
+    fixed |= {layout.unfinished_key(kind) for kind in ("tickers", "splits", "dividends")}
     fixed |= {layout.RECENT_BARS, *(layout.checkpoint_key(sessions) for sessions in intervals)}
     parsers = (
         layout.parse_bronze_key,

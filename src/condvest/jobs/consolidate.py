@@ -26,14 +26,20 @@ from condvest.storage.store import Store
 class ConsolidateReport:
     """What a consolidation did. `left`: what could not be merged, with the reason; the next run tries just that again.
 
-    `remaining`: symbols that it did not look at, as it was asked to stop.
+    `sessions`: those of the `date=` files that were new. `sessions_added` and `sessions_changed`: bars that are new, and
+    that have another value than before. `files_set_aside`: unreadable `data.parquet` that were kept in quarantine and replaced.
+    `remaining`: symbols that it did not look at, as it was asked to stop. `landing_unread`: it was asked to before a full run
+    had read all that landed, so that nothing was merged.
     """
 
     symbols: int = 0
     symbols_read: int = 0
     symbols_changed: int = 0
+    sessions: set[date] = field(default_factory=set)
     sessions_added: int = 0
     sessions_changed: int = 0
+    files_set_aside: int = 0
+    landing_unread: bool = False
     files_removed: int = 0
     left: list[str] = field(default_factory=list)
     remaining: list[str] = field(default_factory=list)
@@ -69,34 +75,83 @@ def consolidate(
     at once keep out of each other's way. Asked to stop, it commits what it merged.
     """
     check_retention(retention_days)
-    manifest = read_manifest(store)
-    report = ConsolidateReport()
-    entries: list[Entry] = []
-    removals: list[Removal] = []
-    recent = RecentWriter(store)
-    cleanup_after = None if skip_cleanup else retention_days
+    how = _How(symbols, shard, universe, calendar, force_full, retention_days, skip_cleanup)
+    run = _Run(store, now, how, stop, progress, read_manifest(store), RecentWriter(store))
     with Transposition() as landed:
-        listed = (files for files in list_bronze(store, symbols) if shard.holds(files.symbol))
-        tasks = list(_tasks(listed, {} if force_full else manifest, now, cleanup_after, report))
-        event("consolidate_planned", symbols=report.symbols, to_merge=len(tasks))
-        planned: Iterable[MergeTask] = tasks
-        if force_full:
-            wanted = universe if symbols is None else symbols
-            _take_landed(store, landed, wanted, calendar or Calendar.shipped(), report, progress)
-            planned = _with_landed(landed, tasks, shard)
-        todo = {task.files.symbol for task in tasks} | {name for name in landed.symbols if shard.holds(name)}
-        for done, merged in enumerate(merge_symbols(store, until(stop, planned), manifest), 1):
-            todo.discard(merged.symbol)
-            _count(report, merged)
-            if merged.entry is not None and merged.bars is not None:
-                entries.append(merged.entry)
-                recent.add(merged.bars, merged.entry.data_etag)
-                if cleanup_after is not None:
-                    removals += _proven(merged, now, cleanup_after)
-            progress("consolidate", done, max(done, len(tasks)))
-    report.remaining = sorted(todo)
-    report.caches_written = any([recent.write(), update_manifest(store, entries)])
-    report.files_removed = remove(store, removals, now=now, retention_days=retention_days, forced=False)
+        tasks = _planned(run, landed)
+        _merge(run, tasks, landed)
+    return _committed(run)
+
+
+@dataclass(frozen=True, slots=True)
+class _How:
+    """The options of one consolidation."""
+
+    symbols: Collection[str] | None
+    shard: Shard
+    universe: Collection[str] | None
+    calendar: Calendar | None
+    force_full: bool
+    retention_days: int
+    skip_cleanup: bool
+
+    @property
+    def cleanup_after(self) -> int | None:
+        """After how many days a merged `date=` file may go; None: none goes."""
+        return None if self.skip_cleanup else self.retention_days
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What every step of one consolidation needs, and what it leaves for the end."""
+
+    store: Store
+    now: datetime
+    how: _How
+    stop: Stop
+    progress: Progress
+    manifest: Mapping[str, Entry]
+    recent: RecentWriter
+    report: ConsolidateReport = field(default_factory=ConsolidateReport)
+    entries: list[Entry] = field(default_factory=list)
+    removals: list[Removal] = field(default_factory=list)
+
+
+def _planned(run: _Run, landed: Transposition) -> list[MergeTask]:
+    """Return what there is to merge of `date=` files; a full run takes all that landed besides."""
+    listed = (files for files in list_bronze(run.store, run.how.symbols) if run.how.shard.holds(files.symbol))
+    trusted = {} if run.how.force_full else run.manifest
+    tasks = list(_tasks(listed, trusted, run.now, run.how.cleanup_after, run.report))
+    event("consolidate_planned", symbols=run.report.symbols, to_merge=len(tasks))
+    if run.how.force_full:
+        _take_landed(run, landed)
+        # Merging a part of what landed could take it for all.
+        run.report.landing_unread = run.stop()
+    return tasks
+
+
+def _merge(run: _Run, tasks: Sequence[MergeTask], landed: Transposition) -> None:
+    """Merge until all is done, or until it is asked to stop."""
+    planned: Iterable[MergeTask] = _with_landed(landed, tasks, run.how.shard) if run.how.force_full else tasks
+    todo = {task.files.symbol for task in tasks} | {name for name in landed.symbols if run.how.shard.holds(name)}
+    wanted = () if run.report.landing_unread else until(run.stop, planned)
+    for done, merged in enumerate(merge_symbols(run.store, wanted, run.manifest), 1):
+        todo.discard(merged.symbol)
+        _count(run, merged)
+        if merged.entry is not None and merged.bars is not None:
+            run.entries.append(merged.entry)
+            run.recent.add(merged.bars, merged.entry.data_etag)
+            if run.how.cleanup_after is not None:
+                run.removals.extend(_proven(merged, run.now, run.how.cleanup_after))
+        run.progress("consolidate", done, max(done, len(tasks)))
+    run.report.remaining = sorted(todo)
+
+
+def _committed(run: _Run) -> ConsolidateReport:
+    """Bring manifest and recent bars up to what was merged, then clean up behind it."""
+    report, store = run.report, run.store
+    report.caches_written = any([run.recent.write(), update_manifest(store, run.entries)])
+    report.files_removed = remove(store, run.removals, now=run.now, retention_days=run.how.retention_days, forced=False)
     return report
 
 
@@ -121,18 +176,21 @@ def _tasks(
             yield MergeTask(files, read)
 
 
-def _take_landed(
-    store: Store,
-    landed: Transposition,
-    symbols: Collection[str] | None,
-    calendar: Calendar,
-    report: ConsolidateReport,
-    progress: Progress,
-) -> None:
+def _take_landed(run: _Run, landed: Transposition) -> None:
     """Read all that landed for some symbols (None: for all)."""
     found = LandedMerge()
-    take_landed(store, None, read_index(store), landed, found, universe=symbols, calendar=calendar, progress=progress)
-    report.left += found.unread.values()
+    take_landed(
+        run.store,
+        None,
+        read_index(run.store),
+        landed,
+        found,
+        universe=run.how.universe if run.how.symbols is None else run.how.symbols,
+        calendar=run.how.calendar or Calendar.shipped(),
+        progress=run.progress,
+        stop=run.stop,
+    )
+    run.report.left += found.unread.values()
 
 
 def _with_landed(landed: Transposition, tasks: Sequence[MergeTask], shard: Shard) -> Iterator[MergeTask]:
@@ -151,12 +209,19 @@ def _proven(merged: Merged, now: datetime, retention_days: int) -> Iterator[Remo
             yield Removal(merged.symbol, file.session, file.key)
 
 
-def _count(report: ConsolidateReport, merged: Merged) -> None:
+def _count(run: _Run, merged: Merged) -> None:
+    report, before = run.report, run.manifest.get(merged.symbol)
     report.symbols_read += 1
     report.symbols_changed += merged.written
     report.sessions_added += merged.added
     report.sessions_changed += merged.changed
+    report.files_set_aside += merged.set_aside
     report.left += merged.errors
+    if merged.written:
+        known = before.merged if before is not None else frozenset()
+        report.sessions.update(
+            file.session for file, _ in merged.daily if file_mark(file.session, file.etag) not in known
+        )
     if merged.entry is not None:
         last = merged.entry.last_consolidated_date
         report.last_session = max(last, report.last_session or last)

@@ -16,7 +16,18 @@ from condvest.domain.calendar import Calendar
 from condvest.domain.ledger import UsualRows, due
 from condvest.jobs.fetch_bulk import backfill
 from condvest.jobs.fetch_report import FetchReport
-from condvest.jobs.fetch_steps import DONE, Fetch, accepted, is_landed, landing, note, refuse, reopen, row_of
+from condvest.jobs.fetch_steps import (
+    DONE,
+    Fetch,
+    accepted,
+    is_landed,
+    landing,
+    next_in_time,
+    note,
+    refuse,
+    reopen,
+    row_of,
+)
 from condvest.jobs.progress import Progress, silent
 from condvest.jobs.session_log import SessionLog
 from condvest.jobs.stopping import Stop, never
@@ -105,7 +116,11 @@ def _ask(fetch: Fetch, sessions: Sequence[date], progress: Progress) -> None:
         if fetch.stop():
             fetch.report.remaining += sessions[done:]
             return
-        _daily(fetch, next(outcomes))
+        outcome = next_in_time(outcomes)
+        if outcome is None:
+            fetch.report.remaining += sessions[done:]
+            return
+        _daily(fetch, outcome)
         progress("fetch sessions", done + 1, len(sessions))
 
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from condvest.domain.answers import SessionAnswer, SessionRefusal
 from condvest.jobs.backfill import merge_landed
-from condvest.jobs.fetch_steps import Fetch, accepted, is_landed, landing, note, refuse, reopen, row_of
+from condvest.jobs.fetch_steps import Fetch, accepted, is_landed, landing, next_in_time, note, refuse, reopen, row_of
 from condvest.jobs.progress import Progress
 from condvest.log import event
 from condvest.storage.landing import read_index
@@ -25,8 +25,7 @@ def backfill(fetch: Fetch, sessions: Sequence[date], progress: Progress) -> None
     ask = [session for session in sessions if not is_landed(fetch, session)]
     fetch.report.asked, fetch.report.resumed = len(ask), len(sessions) - len(ask)
     event("fetch_planned", sessions=len(sessions), to_ask=len(ask), landed_already=fetch.report.resumed)
-    _land(fetch, ask, progress)
-    if fetch.stop():
+    if not _land(fetch, ask, progress) or fetch.stop():
         refused = {*fetch.report.pending, *fetch.report.not_entitled}
         fetch.report.remaining += [session for session in sessions if session not in refused]
         return
@@ -48,26 +47,29 @@ def _merge(fetch: Fetch, sessions: Sequence[date], progress: Progress) -> None:
     # A session of which only some symbols' ranges landed is not done.
     whole = [(session, found) for session, found in merged.sessions.items() if fetch.index.last(session)]
     rows = [row_of(fetch, session, found.rows, found.restated) for session, found in whole]
+    fetch.report.restated += sum(max(row.restated - fetch.before[row.session_date].restated, 0) for row in rows)
     fetch.log.record(rows, watermarks=merged.last_sessions, reason="backfill", now=fetch.now)
     for row in rows:
         note(fetch, row)
 
 
-def _land(fetch: Fetch, sessions: Sequence[date], progress: Progress) -> None:
-    """Ask the provider for sessions, and land the answers a few at a time."""
-    waiting = list[SessionAnswer]()
-    for done, outcome in enumerate(fetch.source.fetch_sessions(sessions), 1):
-        answer = accepted(fetch, outcome)
+def _land(fetch: Fetch, sessions: Sequence[date], progress: Progress) -> bool:
+    """Ask the provider for sessions, and land the answers a few at a time; say whether the time was enough for all."""
+    waiting, outcomes = list[SessionAnswer](), iter(fetch.source.fetch_sessions(sessions))
+    for done in range(1, len(sessions) + 1):
+        outcome = next_in_time(outcomes)
+        answer = accepted(fetch, outcome) if outcome is not None else None
         if answer is not None:
             waiting.append(answer)
-        is_last = done == len(sessions) or fetch.stop()
+        is_last = outcome is None or done == len(sessions) or fetch.stop()
         if waiting and (is_last or len(waiting) >= _LANDED_AT_A_TIME):
             with fetch.log.exclusive():
                 _land_some(fetch, waiting)
             waiting = []
         progress("land sessions", done, len(sessions))
         if is_last:
-            return
+            return outcome is not None and done == len(sessions)
+    return True
 
 
 def _land_some(fetch: Fetch, answers: Sequence[SessionAnswer]) -> None:

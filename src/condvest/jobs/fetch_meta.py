@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from condvest.domain.actions import Dividend, Split
 from condvest.domain.calendar import Calendar
 from condvest.domain.metadata import (
+    LISTINGS,
+    Following,
+    Listing,
+    ListingName,
+    ListingPage,
     closures_of,
     details_of,
     dividend_of,
@@ -21,8 +26,9 @@ from condvest.domain.metadata import (
     split_of,
     symbol_of,
 )
-from condvest.errors import TransientError
+from condvest.errors import TimeOver, TransientError
 from condvest.jobs.progress import Progress, silent
+from condvest.jobs.read_listing import ListingReader
 from condvest.jobs.record_symbols import record_symbols
 from condvest.jobs.stopping import Stop, never
 from condvest.log import event, warn
@@ -41,17 +47,11 @@ Action = TypeVar("Action", Split, Dividend)
 class MetaSource(Protocol):
     """Where metadata come from."""
 
-    def tickers(self, active: bool) -> Iterator[dict[str, Any]]:
-        """Yield the listed, or the delisted, tickers."""
+    def pages(self, listing: Listing, after: Following | None = None) -> Iterator[ListingPage]:
+        """Yield a listing page by page, from its begin or from a page that an earlier one told of."""
 
     def ticker_details(self, symbol: str) -> dict[str, Any] | None:
         """Return what is known of one ticker, None when nothing is."""
-
-    def splits(self) -> list[dict[str, Any]]:
-        """Return all splits."""
-
-    def dividends(self) -> list[dict[str, Any]]:
-        """Return all dividends."""
 
     def market_upcoming(self) -> list[dict[str, Any]]:
         """Return announced closures and early closes."""
@@ -61,8 +61,8 @@ class MetaSource(Protocol):
 class MetaReport:
     """What a metadata fetch did: counts of what changed; `left` names rows that cannot be read and listings that are short.
 
-    `landed`: keys of the answers that tell of symbols, for who records them. `remaining`: symbols whose details it did not
-    ask for, as it was asked to stop.
+    `pages`: how many pages of listings came. `remaining_listings` and `remaining`: listings, and symbols whose details, it did
+    not come to, as the time was over; `unfinished_since`: when the first of these listings began, if its pages are kept.
     """
 
     symbols: int = 0
@@ -73,9 +73,11 @@ class MetaReport:
     dividends: int = 0
     dividends_changed: bool = False
     closures_recorded: int = 0
+    pages: int = 0
     left: list[str] = field(default_factory=list)
-    landed: list[str] = field(default_factory=list)
+    remaining_listings: list[ListingName] = field(default_factory=list)
     remaining: list[str] = field(default_factory=list)
+    unfinished_since: datetime | None = None
 
     @property
     def nothing_new(self) -> bool:
@@ -99,17 +101,19 @@ def fetch_meta(
     `details` is how many tickers' details may be asked for, one request each: new ones first, then the stalest beyond 30
     days. What the provider says lands first, then it is recorded.
     """
-    report = MetaReport()
-    _land_tickers(store, source, now, universe, report)
-    progress("fetch meta: tickers", 1, 5)
-    report.symbols_changed = record_symbols(store, state, report.landed, now=now, universe=universe)
-    _land_actions(store, source, now, universe, report, progress)
-    wanted = state.stale_details(details, now) if details else []
-    asked = _land_details(store, source, wanted, now, never, report)
-    record_symbols(store, state, asked, now=now, universe=universe)
-    report.landed += asked
-    progress("fetch meta: details", 5, 5)
-    return _told(report)
+    fetch = _Fetch(
+        store, source, now, universe, ListingReader(store, source, now, never), never, MetaReport(), progress
+    )
+    report = fetch.report
+    _land_listings(fetch, ["tickers"])
+    recorded = record_symbols(store, state, universe=universe)
+    report.symbols_changed = recorded.changed
+    _land_listings(fetch, LISTINGS[1:])
+    _land_details(fetch, state.stale_details(details, now) if details else [])
+    report.left += recorded.left
+    if report.details:
+        record_symbols(store, state, universe=universe)
+    return _told(fetch)
 
 
 def land_meta(
@@ -118,7 +122,8 @@ def land_meta(
     *,
     now: datetime,
     details: Sequence[str] = (),
-    listings: bool = True,
+    listings: Sequence[ListingName] = LISTINGS,
+    resume: datetime | None = None,
     universe: frozenset[str] | None = None,
     stop: Stop = never,
     progress: Progress = silent,
@@ -126,20 +131,54 @@ def land_meta(
     """Land what the provider says at `now`, and bring what the lake itself keeps of it up to date. Idempotent.
 
     That is the ledger of splits and dividends, and announced closures. Symbols and their details are for the state
-    database: `record_symbols` takes them from `report.landed`. `details` names the tickers to ask about, one request each;
-    without `listings` nothing else is asked.
+    database: `record_symbols` finds what landed. `listings` names what to ask for, `details` the tickers to ask about, one
+    request each. Asked to stop, also between two pages, it names the rest; `resume` is the `unfinished_since` of that
+    report, so that no page is asked for twice.
     """
-    report = MetaReport()
-    if listings:
-        _land_tickers(store, source, now, universe, report)
-        progress("fetch meta: tickers", 1, 5)
-        _land_actions(store, source, now, universe, report, progress)
-    report.landed += _land_details(store, source, details, now, stop, report)
-    progress("fetch meta: details", 5, 5)
-    return _told(report)
+    reader = ListingReader(store, source, now, stop, resume)
+    fetch = _Fetch(store, source, now, universe, reader, stop, MetaReport(), progress)
+    if _land_listings(fetch, listings):
+        _land_details(fetch, details)
+    else:
+        fetch.report.remaining = list(details)
+    return _told(fetch)
 
 
-def _told(report: MetaReport) -> MetaReport:
+@dataclass(frozen=True, slots=True)
+class _Fetch:
+    """What every step of one fetch needs."""
+
+    store: Store
+    source: MetaSource
+    now: datetime
+    universe: frozenset[str] | None
+    reader: ListingReader
+    stop: Stop
+    report: MetaReport
+    progress: Progress
+
+
+def _land_listings(fetch: _Fetch, listings: Sequence[ListingName]) -> bool:
+    """Land some listings in their order; say whether the time was enough for all."""
+    steps: dict[ListingName, Callable[[_Fetch], bool]] = {
+        "tickers": _tickers,
+        "splits": _splits,
+        "dividends": _dividends,
+        "closures": _closures,
+    }
+    wanted = [name for name in LISTINGS if name in listings]
+    for done, name in enumerate(wanted):
+        if not steps[name](fetch):
+            fetch.report.remaining_listings = list(wanted[done:])
+            return False
+        fetch.progress(f"fetch meta: {name}", LISTINGS.index(name) + 1, len(LISTINGS) + 1)
+    return True
+
+
+def _told(fetch: _Fetch) -> MetaReport:
+    report = fetch.report
+    report.pages, report.unfinished_since = fetch.reader.pages, fetch.reader.unfinished_since
+    fetch.progress("fetch meta: details", len(LISTINGS) + 1, len(LISTINGS) + 1)
     for line in report.left:
         warn("metadata_left", what=line)
     return report
@@ -149,62 +188,50 @@ def _wanted(symbol: str, universe: frozenset[str] | None) -> bool:
     return universe is None or symbol in universe
 
 
-def _land_tickers(
-    store: Store, source: MetaSource, now: datetime, universe: frozenset[str] | None, report: MetaReport
-) -> None:
+def _tickers(fetch: _Fetch) -> bool:
     """Land both lists in one: a ticker that was used again stands in both, and the listed company counts."""
-    given = [{"active": active, **row} for active in (True, False) for row in source.tickers(active)]
+    given = fetch.reader.read("tickers")
+    if given is None:
+        return False
     rows, bad = parse_rows(given, symbol_of)
-    report.symbols = sum(_wanted(row.symbol, universe) for row in rows)
-    report.left += [f"ticker {line}" for line in bad]
-    report.landed.append(_land(store, "tickers", given, now))
+    fetch.report.symbols = sum(_wanted(row.symbol, fetch.universe) for row in rows)
+    fetch.report.left += [f"ticker {line}" for line in bad]
+    _land(fetch.store, "tickers", given, fetch.now)
+    return True
 
 
-def _land_actions(
-    store: Store,
-    source: MetaSource,
-    now: datetime,
-    universe: frozenset[str] | None,
-    report: MetaReport,
-    progress: Progress,
-) -> None:
-    """Land splits and dividends, and bring their ledgers and the closures up to date.
+def _splits(fetch: _Fetch) -> bool:
+    """Land splits, and bring their ledger up to date.
 
     An action keeps when it was first seen; one that the provider no longer gives is marked as withdrawn, never deleted. A
     listing with fewer than half of the actions known is not believed: nothing is withdrawn and it stands in `left`.
     """
-    _splits(store, source, now, universe, report)
-    progress("fetch meta: splits", 2, 5)
-    _dividends(store, source, now, universe, report)
-    progress("fetch meta: dividends", 3, 5)
-    _closures(store, source, report)
-    progress("fetch meta: closures", 4, 5)
-
-
-def _splits(
-    store: Store, source: MetaSource, now: datetime, universe: frozenset[str] | None, report: MetaReport
-) -> None:
-    given = source.splits()
-    splits, bad = parse_rows(given, partial(split_of, seen=now))
+    given, store, report = fetch.reader.read("splits"), fetch.store, fetch.report
+    if given is None:
+        return False
+    splits, bad = parse_rows(given, partial(split_of, seen=fetch.now))
     report.left += [f"split {line}" for line in bad]
-    splits = [split for split in splits if _wanted(split.symbol, universe)]
+    splits = [split for split in splits if _wanted(split.symbol, fetch.universe)]
     report.splits = len(splits)
     if _is_believable("splits", splits, read_splits(store), report):
-        _land(store, "splits", given, now)
-        report.splits_changed = update_splits(store, lambda known: merge_actions(known, splits, now))
+        _land(store, "splits", given, fetch.now)
+        report.splits_changed = update_splits(store, lambda known: merge_actions(known, splits, fetch.now))
+    return True
 
 
-def _dividends(
-    store: Store, source: MetaSource, now: datetime, universe: frozenset[str] | None, report: MetaReport
-) -> None:
-    given = source.dividends()
-    dividends, bad = parse_rows(given, partial(dividend_of, seen=now))
+def _dividends(fetch: _Fetch) -> bool:
+    """Land dividends, and bring their ledger up to date, as that of splits."""
+    given, store, report = fetch.reader.read("dividends"), fetch.store, fetch.report
+    if given is None:
+        return False
+    dividends, bad = parse_rows(given, partial(dividend_of, seen=fetch.now))
     report.left += [f"dividend {line}" for line in bad]
-    dividends = [dividend for dividend in dividends if _wanted(dividend.symbol, universe)]
+    dividends = [dividend for dividend in dividends if _wanted(dividend.symbol, fetch.universe)]
     report.dividends = len(dividends)
     if _is_believable("dividends", dividends, read_dividends(store), report):
-        _land(store, "dividends", given, now)
-        report.dividends_changed = update_dividends(store, lambda known: merge_actions(known, dividends, now))
+        _land(store, "dividends", given, fetch.now)
+        report.dividends_changed = update_dividends(store, lambda known: merge_actions(known, dividends, fetch.now))
+    return True
 
 
 def _is_believable(kind: str, given: Sequence[Action], known: Sequence[Action], report: MetaReport) -> bool:
@@ -215,51 +242,59 @@ def _is_believable(kind: str, given: Sequence[Action], known: Sequence[Action], 
     return False
 
 
-def _land(store: Store, kind: layout.ListingKind, rows: Sequence[dict[str, Any]], now: datetime) -> str:
-    """Land a listing unless the last one that landed has the same rows; return the key under which they lie."""
+def _land(
+    store: Store, kind: layout.ListingKind, rows: Sequence[dict[str, Any]], now: datetime, *, daily: bool = False
+) -> None:
+    """Land a listing unless the last one that landed has the same rows; with `daily`, and is of the same UTC day."""
     texts = sorted(json.dumps(row, sort_keys=True) for row in rows)
     body = f'{{"results": [{", ".join(texts)}]}}'.encode()
     digest = hashlib.sha256(body).hexdigest()[:16]
-    found = [(info.key, layout.parse_landing_key(info.key)) for info in store.list(layout.landing_prefix(kind))]
-    landed = [(known.instant, key, known) for key, known in found if known is not None]
-    _, key, last = max(landed, default=(now, "", None))
-    if last is not None and last.digest == digest:
-        return key
+    landed = [layout.parse_landing_key(info.key) for info in store.list(layout.landing_prefix(kind))]
+    last = max((known for known in landed if known is not None), key=lambda known: known.instant, default=None)
+    if last is not None and last.digest == digest and not (daily and last.instant.date() < now.astimezone(UTC).date()):
+        return
     # Later than the last one even by a clock that went back, or that one would look like the last for ever.
-    key = layout.listing_landing_key(kind, next_instant(now, last), digest)
-    store.put(key, pack(body))
+    store.put(layout.listing_landing_key(kind, next_instant(now, last), digest), pack(body))
     event("listing_landed", kind=kind, rows=len(rows))
-    return key
 
 
-def _closures(store: Store, source: MetaSource, report: MetaReport) -> None:
+def _closures(fetch: _Fetch) -> bool:
+    """Record announced closures in the lake."""
+    store, report = fetch.store, fetch.report
     calendar = Calendar.shipped(read_closures(store))
+    if fetch.stop():
+        return False
     try:
-        days = closures_of(source.market_upcoming(), calendar.is_session)
+        days = closures_of(fetch.source.market_upcoming(), calendar.is_session)
+    except TimeOver:
+        return False
     except ValueError as error:
         report.left.append(f"announced closures: {error}; fetch again later")
-        return
+        return True
     if days and record_closures(store, days):
         report.closures_recorded = len(days)
         warn("closures_recorded", days=",".join(map(str, days)), effect="silver is rebuilt by the next resample")
+    return True
 
 
-def _land_details(
-    store: Store, source: MetaSource, symbols: Sequence[str], now: datetime, stop: Stop, report: MetaReport
-) -> list[str]:
-    """Ask for the details of some tickers and land what came; return the key under which it lies, if anything came."""
+def _land_details(fetch: _Fetch, symbols: Sequence[str]) -> None:
+    """Ask for the details of some tickers and land what came, at least once a day: when they were asked for counts too."""
     given: list[dict[str, Any]] = []
+    report = fetch.report
     for done, symbol in enumerate(symbols):
-        if stop():
-            report.remaining = list(symbols[done:])
-            break
         try:
-            row = {**(source.ticker_details(symbol) or {}), "ticker": symbol}
+            found = None if fetch.stop() else {**(fetch.source.ticker_details(symbol) or {}), "ticker": symbol}
+        except TimeOver:
+            found = None
         except TransientError as error:
             report.left.append(f"details of {symbol}: {error}")
             continue
-        good, bad = parse_rows([row], partial(details_of, now=now))
+        if found is None:
+            report.remaining = list(symbols[done:])
+            break
+        good, bad = parse_rows([found], partial(details_of, now=fetch.now))
         report.left += [f"details of {symbol} {line}" for line in bad]
         report.details += len(good)
-        given.append(row)
-    return [_land(store, "details", given, now)] if given else []
+        given.append(found)
+    if given:
+        _land(fetch.store, "details", given, fetch.now, daily=True)

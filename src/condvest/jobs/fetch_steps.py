@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import Final
@@ -11,6 +11,7 @@ from typing import Final
 from condvest.domain.answers import SessionAnswer, SessionRefusal, SessionSource
 from condvest.domain.calendar import Calendar
 from condvest.domain.ledger import LedgerRow, UsualRows
+from condvest.errors import TimeOver
 from condvest.jobs.fetch_report import FetchReport
 from condvest.jobs.session_log import SessionLog
 from condvest.jobs.stopping import Stop
@@ -56,6 +57,14 @@ def is_landed(fetch: Fetch, session: date) -> bool:
         return False
     due_at = fetch.calendar.final_due(session)
     return seen >= due_at or fetch.now < due_at
+
+
+def next_in_time(outcomes: Iterator[SessionAnswer | SessionRefusal]) -> SessionAnswer | SessionRefusal | None:
+    """Return the next outcome; None where the time for asking is over."""
+    try:
+        return next(outcomes)
+    except TimeOver:
+        return None
 
 
 def accepted(fetch: Fetch, outcome: SessionAnswer | SessionRefusal) -> SessionAnswer | None:

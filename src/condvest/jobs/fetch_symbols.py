@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any, Final, Protocol, TypeAlias
 
@@ -13,7 +14,7 @@ import pyarrow.compute as pc
 from condvest.domain.answers import ParsedBars
 from condvest.domain.bars import DAILY_SCHEMA, Reject
 from condvest.domain.calendar import Calendar
-from condvest.errors import CondvestError, NotEntitled
+from condvest.errors import CondvestError, NotEntitled, TimeOver
 from condvest.jobs.fetch_bars import BULK_SESSIONS
 from condvest.jobs.fetch_report import FetchReport
 from condvest.jobs.held import not_held
@@ -63,90 +64,104 @@ def fetch_symbols(
     report = FetchReport()
     if not sessions:
         return report
-    asked, waiting = list[str](), list[_Answer]()
-
-    def land() -> None:
-        with log.exclusive():  # what landed meanwhile decides what is new
-            index = read_index(store, sessions)
-            for symbol, body, parsed in waiting:
-                store.put_many(_landing(index, symbol, body, parsed, calendar, now, report, (first, last)))
-        asked.extend(symbol for symbol, _, _ in waiting)
-        waiting.clear()
-
-    try:
-        for answer in _answers(source, symbols, sessions, (first, last), report, stop, progress):
-            waiting.append(answer)
-            if len(waiting) == _LANDED_AT_A_TIME:
-                land()
-    except CondvestError:
-        land()
-        raise
-    land()
+    fetch = _Fetch(store, log, source, calendar, now, sessions, (first, last), stop, report)
+    asked = _ask(fetch, symbols, progress)
     with log.exclusive():
-        _complete(store, log, now, sessions, asked, report)
+        _complete(fetch, asked)
     return report
 
 
-def _answers(
-    source: RangeSource,
-    symbols: Sequence[str],
-    sessions: Sequence[date],
-    bounds: tuple[date, date],
-    report: FetchReport,
-    stop: Stop,
-    progress: Progress,
-) -> Iterator[_Answer]:
-    """Ask for one symbol after the other, until all are asked for, or it has to stop, or the plan does not go back so far."""
-    for done, symbol in enumerate(symbols):
-        if stop():
-            report.remaining_symbols = list(symbols[done:])
-            return
-        report.asked += 1
-        try:
-            body, parsed = source.fetch_range(symbol, *bounds)
-        except NotEntitled as error:  # of these sessions, whatever the symbol
-            warn("range_refused", first=bounds[0], last=bounds[1], state="not_entitled", reason=str(error))
-            report.not_entitled = list(sessions)
-            return
-        yield symbol, body, parsed
-        progress("fetch symbols", done + 1, len(symbols))
+@dataclass(frozen=True, slots=True)
+class _Fetch:
+    """What every step of one fetch needs. `instants`: under which the answers of this fetch landed."""
+
+    store: Store
+    log: SessionLog
+    source: RangeSource
+    calendar: Calendar
+    now: datetime
+    sessions: Sequence[date]
+    bounds: tuple[date, date]
+    stop: Stop
+    report: FetchReport
+    instants: set[datetime] = field(default_factory=set)
 
 
-def _complete(
-    store: Store, log: SessionLog, now: datetime, sessions: Sequence[date], symbols: Sequence[str], report: FetchReport
-) -> None:
+def _ask(fetch: _Fetch, symbols: Sequence[str], progress: Progress) -> list[str]:
+    """Ask for each symbol and land the answers, a few at a time; return the symbols that were not left to another call."""
+    waiting, report = list[_Answer](), fetch.report
+    try:
+        for done, symbol in enumerate(symbols):
+            answer = None if fetch.stop() else _answer(fetch, symbol)
+            if answer is None:
+                report.remaining_symbols = [] if report.not_entitled else list(symbols[done:])
+                break
+            waiting.append(answer)
+            if len(waiting) == _LANDED_AT_A_TIME:
+                _land(fetch, waiting)
+                waiting = []
+            progress("fetch symbols", done + 1, len(symbols))
+    except CondvestError:
+        _land(fetch, waiting)
+        raise
+    _land(fetch, waiting)
+    return [symbol for symbol in symbols if symbol not in set(report.remaining_symbols)]
+
+
+def _answer(fetch: _Fetch, symbol: str) -> _Answer | None:
+    """Ask for one symbol; None where the time for asking is over, or the plan does not include these sessions."""
+    first, last = fetch.bounds
+    try:
+        body, parsed = fetch.source.fetch_range(symbol, first, last)
+    except TimeOver:
+        return None
+    except NotEntitled as error:  # whatever the symbol
+        warn("range_refused", first=first, last=last, state="not_entitled", reason=str(error))
+        fetch.report.not_entitled = list(fetch.sessions)
+        fetch.report.asked += 1
+        return None
+    fetch.report.asked += 1
+    return symbol, body, parsed
+
+
+def _land(fetch: _Fetch, answers: Sequence[_Answer]) -> None:
+    """Land answers as what landed before them wants it."""
+    if answers:
+        with fetch.log.exclusive():
+            index = read_index(fetch.store, fetch.sessions)
+            for symbol, body, parsed in answers:
+                fetch.store.put_many(_landing(fetch, index, symbol, body, parsed))
+
+
+def _complete(fetch: _Fetch, symbols: Sequence[str]) -> None:
     """Bring to bronze what landed for some symbols and is not there, then move their watermarks."""
-    folded = list(fold(store, sessions, read_index(store, sessions), set(symbols)))
-    report.pending = {one.session: "; ".join(one.problems) for one in folded if one.problems}
-    known = [one.bars for one in folded]
-    bars = _not_in_bronze(store, concat(known, DAILY_SCHEMA), symbols)
+    store, sessions, report, now = fetch.store, fetch.sessions, fetch.report, fetch.now
+    known = list(fold(store, sessions, read_index(store, sessions), set(symbols)))
+    report.pending = {one.session: "; ".join(one.problems) for one in known if one.problems}
+    report.restated = sum(one.restated_by(fetch.instants) for one in known)
+    bars = _not_in_bronze(store, concat([one.bars for one in known], DAILY_SCHEMA), symbols)
     if bars.num_rows:
         report.rows = bars.num_rows
         report.unmerged = merge_bars(store, bars) if len(sessions) > BULK_SESSIONS else write_bars(store, bars, now=now)
     if not report.unmerged:
-        log.record([], watermarks=_latest(known), reason="fetch", now=now)
+        fetch.log.record([], watermarks=_latest([one.bars for one in known]), reason="fetch", now=now)
 
 
 def _landing(
-    index: LandingIndex,
-    symbol: str,
-    body: bytes,
-    parsed: ParsedBars,
-    calendar: Calendar,
-    now: datetime,
-    report: FetchReport,
-    bounds: tuple[date, date],
+    fetch: _Fetch, index: LandingIndex, symbol: str, body: bytes, parsed: ParsedBars
 ) -> list[tuple[str, bytes]]:
     """Return what to land of one answer: nothing where the last one is for these bounds and has the same values."""
+    bounds, report = fetch.bounds, fetch.report
     last = index.latest(*bounds, symbol)
     is_same = last is not None and (last.symbol, last.first, last.last, last.digest) == (symbol, *bounds, parsed.digest)
     if parsed.total == 0 or is_same:
         return []
-    at = next_instant(now, last)
+    at = next_instant(fetch.now, last)
+    fetch.instants.add(at)
     report.landed += 1
     event("range_landed", symbol=symbol, rows=parsed.total)
     objects = [(layout.range_landing_key(symbol, at, parsed.digest, *bounds), pack(body))]
-    strays = [row for row in parsed.bars.to_pylist() if not calendar.is_session(row["date"])]
+    strays = [row for row in parsed.bars.to_pylist() if not fetch.calendar.is_session(row["date"])]
     rejects = [*parsed.rejects, *(_stray(row) for row in strays)]
     report.quarantined += len(rejects)
     days = sorted({reject.session for reject in rejects})

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import date
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from condvest.domain.bars import ANSWER_SCHEMA, DAILY_SCHEMA, changed_history, changed_rows, merge_history
+from condvest.domain.bars import ANSWER_SCHEMA, DAILY_SCHEMA, changed_history, changed_rows, merge_history, same_values
 from condvest.jobs.bronze import ReadFile, blocks, read_file
 from condvest.storage import layout
 from condvest.storage.parquet import concat
@@ -33,21 +33,25 @@ def not_held_of_session(store: Store, bars: pa.Table) -> pa.Table:
     return concat([found for _, found in not_held(store, parts)], DAILY_SCHEMA)
 
 
-def not_held(store: Store, histories: Iterable[tuple[str, pa.Table]]) -> Iterator[tuple[str, pa.Table]]:
+def not_held(
+    store: Store, histories: Iterable[tuple[str, pa.Table]], *, by_value: bool = False
+) -> Iterator[tuple[str, pa.Table]]:
     """Yield each symbol whose bars bronze does not all hold, and those that it lacks, ascending.
 
     A symbol's `data.parquet` is read first, then the `date=` files of what is not in it. Memory is bounded by a block of
-    symbols. Of several values of one bar the last `ingested_at` counts, as everywhere.
+    symbols. Of several values of one bar the last `ingested_at` counts, as everywhere; `by_value`: a bar that bronze holds
+    with the same values and an earlier `ingested_at` is held too.
     """
+    lacks: Callable[[Sequence[pa.Table], pa.Table], pa.Table] = _other if by_value else _newer
     for block in blocks(histories):
         data = _read(store, [layout.data_key(symbol) for symbol, _ in block])
         for (symbol, bars), file in zip(block, data, strict=True):
             held = [file.bars] if file.bars is not None else []
-            lacking = _newer(held, bars)
+            lacking = lacks(held, bars)
             if lacking.num_rows:
                 days: list[date] = lacking["date"].to_pylist()
                 daily = _read(store, [layout.daily_key(symbol, day) for day in days])
-                lacking = _newer([*held, *(row.bars for row in daily if row.bars is not None)], lacking)
+                lacking = lacks([*held, *(row.bars for row in daily if row.bars is not None)], lacking)
             if lacking.num_rows:
                 yield symbol, lacking
 
@@ -62,6 +66,18 @@ def _newer(held: Sequence[pa.Table], bars: pa.Table) -> pa.Table:
     near = [table.filter(pc.is_in(table["date"], value_set=dates)) for table in held]
     before = merge_history(near)
     return changed_history(before, merge_history([before, bars]))
+
+
+def _other(held: Sequence[pa.Table], bars: pa.Table) -> pa.Table:
+    """Return the bars that would change a value of what is held."""
+    lacking, before = _newer(held, bars), merge_history([table for table in held if table.num_rows])
+    where = pc.index_in(lacking["date"], value_set=before["date"].combine_chunks())
+    is_known = pc.is_valid(where).combine_chunks()
+    again = lacking.filter(is_known)
+    differs = pc.invert(same_values(again, before.take(where.combine_chunks().filter(is_known))))
+    return (
+        pa.concat_tables([lacking.filter(pc.invert(is_known)), again.filter(differs)]).sort_by("date").combine_chunks()
+    )
 
 
 def _unlike(known: pa.Table, bars: pa.Table) -> pa.Table:

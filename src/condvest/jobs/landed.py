@@ -83,7 +83,7 @@ def read_ranges(store: Store, index: LandingIndex, symbols: Collection[str] | No
     problems: dict[str, list[str]] = defaultdict(list)
     wanted = [(key, found) for key, found in index.ranges if symbols is None or found.symbol in symbols]
     tables = []
-    for number, parsed in enumerate(store.map([key for key, _ in wanted], _read_range)):
+    for number, parsed in enumerate(store.map([key for key, _ in wanted], read_range)):
         if isinstance(parsed, str):
             problems[wanted[number][1].symbol or ""].append(parsed)
         else:
@@ -185,7 +185,8 @@ def _read_session(key: str, stored: Stored | None) -> ParsedBars | str:
         return str(error) if key in str(error) else f"{key}: {error}"
 
 
-def _read_range(key: str, stored: Stored | None) -> ParsedBars | str:
+def read_range(key: str, stored: Stored | None) -> ParsedBars | str:
+    """Read a landed range answer; return why where it cannot be."""
     found = parse_landing_key(key)
     if stored is None or found is None or found.symbol is None:
         return f"{key}: {_GONE}"

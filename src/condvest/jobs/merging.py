@@ -42,7 +42,8 @@ class MergeTask:
 class Merged:
     """One symbol after its merge: the committed rows (None where it failed), its manifest entry and the files read.
 
-    `added` and `changed` count sessions; `errors` say what could not be used and stays as it is.
+    `added` and `changed` count sessions; `errors` say what could not be used and stays as it is. `set_aside`: a `data.parquet`
+    that could not be read was kept in quarantine and replaced.
     """
 
     symbol: str
@@ -53,6 +54,7 @@ class Merged:
     added: int
     changed: int
     errors: tuple[str, ...]
+    set_aside: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,12 +204,16 @@ def _combined(before: pa.Table | None, rest: pa.Table) -> tuple[pa.Table, int, i
 def _set_aside(store: Store, plans: Sequence[_Plan]) -> None:
     """Keep the bytes of each unreadable `data.parquet` that is about to be replaced."""
     for plan in plans:
-        if plan.before is None and plan.when.etag is not None:
+        if _replaces_unread(plan):
             key = layout.data_key(plan.task.files.symbol)
             stored = store.get(key)
             aside = layout.quarantined_file_key(plan.task.files.symbol, hashlib.sha256(stored.data).hexdigest()[:16])
             store.put(aside, stored.data)
             warn("file_set_aside", key=key, kept_as=aside)
+
+
+def _replaces_unread(plan: _Plan) -> bool:
+    return plan.before is None and plan.when.etag is not None
 
 
 def _unusable(task: MergeTask, file: ReadFile) -> Merged:
@@ -236,7 +242,17 @@ def _committed(plan: _Plan, etag: str, known: Entry | None) -> Merged:
         merged=(merged & listed) | read,
         changes=changes,
     )
-    return Merged(symbol, plan.bars, entry, plan.daily, plan.body is not None, plan.added, plan.changed, plan.errors)
+    return Merged(
+        symbol,
+        plan.bars,
+        entry,
+        plan.daily,
+        plan.body is not None,
+        plan.added,
+        plan.changed,
+        plan.errors,
+        _replaces_unread(plan),
+    )
 
 
 def contains(bars: pa.Table, row: pa.Table) -> bool:

@@ -12,10 +12,8 @@ from datetime import date, datetime
 from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from condvest.domain.answers import SessionRefusal
-from condvest.domain.bars import DAILY_SCHEMA
 from condvest.domain.calendar import Calendar
 from condvest.domain.ledger import LedgerRow
 from condvest.jobs.bronze import blocks
@@ -25,8 +23,7 @@ from condvest.jobs.progress import Progress, silent
 from condvest.jobs.stopping import Stop, never
 from condvest.jobs.transpose import Transposition
 from condvest.log import event, warn
-from condvest.storage.landing import LandingIndex, fold, read_index
-from condvest.storage.parquet import concat
+from condvest.storage.landing import LandingIndex, read_index
 from condvest.storage.store import Store
 
 if TYPE_CHECKING:
@@ -47,29 +44,37 @@ _CLAIMED: Final = (
 class RecordReport:
     """What was recorded. Sessions by what they became; `left` names those that landed and are not whole in bronze.
 
-    `changed`: rows of the ledger that are new or other than before. `remaining`: sessions that it did not look at, as it
-    was asked to stop. `symbols_changed` and `incomplete_symbols`: the same of symbols and of ranges of single symbols.
+    `changed`: rows of the ledger that are new or other than before. `restated` and `quarantined`: of the sessions that are.
+    `symbols_moved`: whose watermark moved by ranges. `symbols_changed`: of whom the recorded listings say something new.
+    `incomplete_others`: ranges and listings that are left. What begins with `remaining` it did not look at, as it was asked
+    to stop.
     """
 
     changed: int = 0
     rows: int = 0
+    restated: int = 0
+    quarantined: int = 0
     provisional: list[date] = field(default_factory=list)
     final: list[date] = field(default_factory=list)
     incomplete: dict[date, str] = field(default_factory=dict)
     refused: int = 0
+    symbols_moved: list[str] = field(default_factory=list)
     symbols_changed: int = 0
-    incomplete_symbols: list[str] = field(default_factory=list)
+    listings_recorded: int = 0
+    incomplete_others: list[str] = field(default_factory=list)
     remaining: list[date] = field(default_factory=list)
+    remaining_symbols: list[str] = field(default_factory=list)
+    remaining_listings: list[str] = field(default_factory=list)
 
     @property
     def left(self) -> list[str]:
         """What the next fetch has to complete."""
-        return [f"{session}: {reason}" for session, reason in sorted(self.incomplete.items())] + self.incomplete_symbols
+        return [f"{session}: {reason}" for session, reason in sorted(self.incomplete.items())] + self.incomplete_others
 
     @property
     def nothing_new(self) -> bool:
         """Whether the ledger was right already."""
-        return not (self.changed or self.symbols_changed)
+        return not (self.changed or self.symbols_moved or self.symbols_changed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +96,7 @@ class _Record:
 def record_sessions(
     store: Store,
     state: State,
+    index: LandingIndex,
     *,
     calendar: Calendar,
     now: datetime,
@@ -101,36 +107,31 @@ def record_sessions(
     stop: Stop = never,
     progress: Progress = silent,
 ) -> RecordReport:
-    """Bring the ledger up to what landed: every session whose landed answers it does not know yet. Idempotent.
+    """Bring the ledger up to what landed: every session whose landed answers (`index`) it does not know yet. Idempotent.
 
     Such a session is provisional or final once bronze holds all its bars, by content, and pending else, even where the ledger
-    had it as done: the next fetch completes it. What the ledger knows already costs a listing and nothing more. `refused`
-    are sessions of which a fetch got no answer; they count where nothing landed. The lake is only read. It takes turns with
-    the fetches that can reach the database.
+    had it as done: the next fetch completes it; such sessions are looked at last. What the ledger knows already costs nothing
+    more than the listing. `refused` are sessions of which a fetch got no answer; they count where nothing landed. The lake is
+    only read. The caller holds `state.exclusive()` since before it listed the index.
 
     With `sessions` just those of them that landed are looked at, whatever the ledger knows, and held against bronze. One that
     is done and of which bronze lacks bars stays as it is, and is named: what the ledger acknowledged tells what was lost.
     `reason` is recorded with the watermarks.
     """
-    with state.exclusive():
-        known = {row.session_date: row for row in state.sessions()}
-        index, is_named = read_index(store, sessions), sessions is not None
-        job = _Record(store, state, calendar, now, universe, index, known, RecordReport(), is_named, reason)
-        _record_news(job, refused, stop, progress)
-    return job.report
-
-
-def _record_news(job: _Record, refused: Sequence[SessionRefusal], stop: Stop, progress: Progress) -> None:
-    landed = sorted(filter(job.calendar.is_session, job.index.answers))
-    todo = [session for session in landed if job.is_named or _is_news(job, session)]
+    known, is_named = {row.session_date: row for row in state.sessions()}, sessions is not None
+    job = _Record(store, state, calendar, now, universe, index, known, RecordReport(), is_named, reason)
+    landed = [session for session in index.answers if calendar.is_session(session)]
+    news = [session for session in landed if session in (sessions or ()) or (not is_named and _is_news(job, session))]
+    todo = sorted(news, key=lambda session: (_is_open(job, session), session))
     event("record_planned", sessions=len(todo), refused=len(refused) or None)
     _refuse(job, refused)
     for done, block in enumerate(blocks(todo, _BLOCK_SESSIONS)):
         if stop():
             job.report.remaining = todo[done * _BLOCK_SESSIONS :]
-            return
-        _record(job, block)
+            break
+        _record(job, sorted(block))
         progress("record sessions", done * _BLOCK_SESSIONS + len(block), len(todo))
+    return job.report
 
 
 def _is_news(job: _Record, session: date) -> bool:
@@ -140,6 +141,12 @@ def _is_news(job: _Record, session: date) -> bool:
         return last is not None
     is_final = seen >= job.calendar.final_due(session)
     return row.answer_digest != last.digest or (row.state == "provisional" and is_final)
+
+
+def _is_open(job: _Record, session: date) -> bool:
+    """Say whether the last recording found the session not whole: what it finds again must not keep others waiting."""
+    row = job.known.get(session)
+    return row is not None and row.state == "pending"
 
 
 def _is_confirmed(job: _Record, row: LedgerRow) -> bool:
@@ -239,33 +246,7 @@ def _note(job: _Record, row: LedgerRow) -> None:
         report.incomplete[row.session_date] = reason
         return
     report.rows += row.rows
+    report.quarantined += row.quarantined
+    report.restated += max(row.restated - (before.restated if before is not None else 0), 0)
     (report.final if row.state == "final" else report.provisional).append(row.session_date)
     event("session_recorded", session=row.session_date, state=row.state, rows=row.rows)
-
-
-def record_ranges(
-    store: Store,
-    state: State,
-    *,
-    calendar: Calendar,
-    now: datetime,
-    symbols: Collection[str],
-    first: date,
-    last: date,
-    reason: str = "fetch",
-) -> list[str]:
-    """Move the watermarks of symbols whose landed bars from `first` to `last` (inclusive) are in bronze. Idempotent.
-
-    Returns the symbols whose bars are not all there, with the remedy; their watermarks stay.
-    """
-    sessions = calendar.sessions(first, last)
-    found = list(fold(store, sessions, read_index(store, sessions), symbols))
-    bars = concat([one.bars for one in found], DAILY_SCHEMA)
-    wanted = sorted(set(bars["symbol"].to_pylist()))
-    histories = [(symbol, bars.filter(pc.equal(bars["symbol"], symbol)).combine_chunks()) for symbol in wanted]
-    lacking = {symbol for symbol, _ in not_held(store, histories)}
-    held = {symbol: rows["date"][-1].as_py() for symbol, rows in histories if symbol not in lacking}
-    state.record([], watermarks=held, reason=reason, now=now)
-    return [f"{symbol}: {INCOMPLETE}" for symbol in sorted(lacking)] + [
-        f"{one.session}: {problem}" for one in found for problem in one.problems
-    ]

@@ -167,9 +167,10 @@ def _repair_state(job: _Repair, findings: Findings, report: RepairReport) -> lis
     """Make rows of the ledger, then watermarks, follow from landing and bronze; return what was left and why."""
     wrong, blocked = findings.wrong, list[str]()
     if wrong.sessions:
-        report.repaired += repair_sessions(
-            job.store, job.state, sessions=wrong.sessions, calendar=job.calendar, now=job.now, universe=job.universe
-        )
+        with job.state.exclusive():  # no answer lands meanwhile
+            report.repaired += repair_sessions(
+                job.store, job.state, sessions=wrong.sessions, calendar=job.calendar, now=job.now, universe=job.universe
+            )
     if wrong.watermarks:
         told, kept = repair_watermarks(
             job.store,

@@ -50,7 +50,7 @@ def repair_sessions(
         told.append(f"session ledger: {len(rows):,} sessions missing, as nothing of them landed: {days}")
     if landed:
         done = record_sessions(
-            store, state, calendar=calendar, now=now, universe=universe, sessions=landed, reason=_REASON
+            store, state, index, calendar=calendar, now=now, universe=universe, sessions=landed, reason=_REASON
         )
         if done.changed:
             told.append(f"session ledger: {done.changed:,} sessions as landing and bronze have them: {shown(landed)}")

@@ -11,7 +11,8 @@ from condvest.domain.calendar import Calendar
 from condvest.jobs.backfill import LandedMerge, take_landed
 from condvest.jobs.findings import shown
 from condvest.jobs.progress import Progress, silent
-from condvest.jobs.record_sessions import record_ranges, record_sessions
+from condvest.jobs.record_ranges import record_between
+from condvest.jobs.record_sessions import record_sessions
 from condvest.jobs.replay_bronze import Restore
 from condvest.jobs.transpose import Transposition
 from condvest.log import event
@@ -87,7 +88,7 @@ def replay(
         job = _Replay(store, state, calendar, now, sessions, symbols, universe, index, report)
         report.left += _not_landed(job)
         unread = _restore(job, progress)
-    _acknowledge(job, [session for session in sessions if session not in unread], progress)
+        _acknowledge(job, [session for session in sessions if session not in unread], progress)
     report.left = list(dict.fromkeys(report.left))
     event("replayed", sessions=len(sessions), rows=report.rows, left=len(report.left) or None)
     return report
@@ -140,9 +141,10 @@ def _acknowledge(job: _Replay, sessions: Sequence[date], progress: Progress) -> 
     report = job.report
     if job.symbols is not None:
         before = job.state.symbol_watermarks()
-        report.left += record_ranges(
+        report.left += record_between(
             job.store,
             job.state,
+            job.index,
             calendar=job.calendar,
             now=job.now,
             symbols=job.symbols,
@@ -156,6 +158,7 @@ def _acknowledge(job: _Replay, sessions: Sequence[date], progress: Progress) -> 
     done = record_sessions(
         job.store,
         job.state,
+        job.index,
         calendar=job.calendar,
         now=job.now,
         universe=job.universe,

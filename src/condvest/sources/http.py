@@ -131,7 +131,7 @@ class ProviderClient:
         """
         return await retried(self.retry, f"GET {path}", lambda: self._once(path, params, decode))
 
-    def own_address(self, url: str) -> tuple[str, Params]:
+    def own_address(self, url: str) -> tuple[str, tuple[tuple[str, str], ...]]:
         """Return path and query of a `next_url`, to be asked for here whatever host it names, without `apiKey`.
 
         A key elsewhere in it was taken out with the answer that gave it.

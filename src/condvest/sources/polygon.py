@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from functools import partial
 from types import TracebackType
@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from condvest.aio import io_loop
 from condvest.domain.answers import ParsedBars, SessionAnswer, SessionRefusal, parse_grouped, parse_range
+from condvest.domain.metadata import Following, Listing, ListingPage
 from condvest.errors import DataError
 from condvest.log import warn
 from condvest.sources.http import NotFoundError, Params, ProviderClient, decode_json
@@ -22,6 +23,13 @@ Row = dict[str, Any]
 
 _GROUPED: Final = "/v2/aggs/grouped/locale/us/market/stocks"
 _TICKERS: Final = "/v3/reference/tickers"
+_TICKERS_ASKED: Final[Mapping[str, str | int]] = {"market": "stocks", "sort": "ticker", "order": "asc", "limit": 1000}
+_LISTINGS: Final[Mapping[Listing, tuple[str, Params]]] = {
+    "listed": (_TICKERS, {"active": True, **_TICKERS_ASKED}),
+    "delisted": (_TICKERS, {"active": False, **_TICKERS_ASKED}),
+    "splits": ("/stocks/v1/splits", {"limit": 5000, "sort": "execution_date.asc"}),
+    "dividends": ("/stocks/v1/dividends", {"limit": 5000, "sort": "ex_dividend_date.asc"}),
+}
 
 
 class PolygonSource:
@@ -98,11 +106,14 @@ class PolygonSource:
         body = json.dumps(merged, separators=(",", ":")).encode()
         return body, parse_range(body, symbol)
 
-    def tickers(self, active: bool) -> Iterator[Row]:
-        """Yield the listed (or the delisted) stock tickers, page by page, by symbol; case matters."""
-        asked: Params = {"market": "stocks", "active": active, "sort": "ticker", "order": "asc", "limit": 1000}
-        for page in self._pages(_TICKERS, asked):
-            yield from page["results"]
+    def pages(self, listing: Listing, after: Following | None = None) -> Iterator[ListingPage]:
+        """Yield a listing page by page, from its begin, or from where an earlier page said that the next one is.
+
+        Tickers come by symbol (case matters), splits and dividends of all tickers by date.
+        """
+        path, asked = _LISTINGS[listing]
+        for page in self._pages(path, asked, after):
+            yield ListingPage(page["results"], page["following"])
 
     def ticker_details(self, symbol: str) -> Row | None:
         """Return all that the provider knows of one ticker; None when it knows none of that name (case matters)."""
@@ -117,14 +128,6 @@ class PolygonSource:
             )
         return found
 
-    def splits(self) -> list[Row]:
-        """Return all splits of all tickers, by date."""
-        return self._all("/stocks/v1/splits", sort="execution_date.asc")
-
-    def dividends(self) -> list[Row]:
-        """Return all cash dividends of all tickers, by ex-dividend date."""
-        return self._all("/stocks/v1/dividends", sort="ex_dividend_date.asc")
-
     def market_upcoming(self) -> list[Row]:
         """Return the announced closures and early closes, one row an exchange and date."""
         return io_loop().run(self._client.get("/v1/marketstatus/upcoming", decode=_decode_rows)).value
@@ -137,16 +140,20 @@ class PolygonSource:
         answer = await self._client.get(f"{_GROUPED}/{session}", asked, decode=partial(_decode_grouped, session))
         return SessionAnswer(session, answer.body, answer.value)
 
-    def _all(self, path: str, *, sort: str) -> list[Row]:
-        return [row for page in self._pages(path, {"limit": 5000, "sort": sort}) for row in page["results"]]
+    def _pages(self, path: str, params: Params, after: Following | None = None) -> Iterator[Row]:
+        """Yield all pages of a listing, each with where the one after it is (`following`; None: nowhere).
 
-    def _pages(self, path: str, params: Params) -> Iterator[Row]:
-        """Yield all pages of a listing. One that cannot be had raises: a listing never just ends short."""
-        page = io_loop().run(self._client.get(path, params, decode=_decode_page)).value
+        One that cannot be had raises: a listing never just ends short.
+        """
+        if after is None:
+            page = io_loop().run(self._client.get(path, params, decode=_decode_page)).value
+        else:
+            page = io_loop().run(self._following(*after))
         seen: set[str] = set()
         while True:
-            yield page
             following = str(page.get("next_url") or "")
+            page["following"] = self._client.own_address(following) if following else None
+            yield page
             if not following:
                 return
             if following in seen:
@@ -154,7 +161,7 @@ class PolygonSource:
                     f"GET {path}: its pages point back at each other; the listing has no end; run again later"
                 )
             seen.add(following)
-            page = io_loop().run(self._following(*self._client.own_address(following)))
+            page = io_loop().run(self._following(*page["following"]))
 
     async def _following(self, path: str, params: Params) -> Row:
         """Return a page that the one before it promised.
@@ -171,7 +178,8 @@ class PolygonSource:
 
         policy = self._client.retry
         try:
-            return await policy.caller(policy.empty_attempts)(EmptyAnswerError, asked)
+            async with policy.in_time(f"GET {path}"):
+                return await policy.caller(policy.empty_attempts)(EmptyAnswerError, asked)
         except EmptyAnswerError:
             warn("last_page_empty", request=f"GET {path}", attempts=policy.empty_attempts)
             return {"results": []}

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
 import stamina
 
-from condvest.errors import TransientError
+from condvest.errors import TimeOver, TransientError
 from condvest.log import warn
 
 T = TypeVar("T")
@@ -26,6 +29,8 @@ class RetryPolicy:
     top), at most `wait_max_seconds` at once, and not again once `total_timeout_seconds` have gone by (None: no limit).
     The defaults wait for more than a minute in all, the window of the provider's rate limit. An answer that is good
     but empty where rows are due is asked for `empty_attempts` times in all.
+
+    `deadline` (on the clock of `time.monotonic`; None: none) ends everything: requests under way, waits and turns in line.
     """
 
     attempts: int = 6
@@ -33,6 +38,19 @@ class RetryPolicy:
     wait_max_seconds: float = 120.0
     total_timeout_seconds: float | None = 600.0
     empty_attempts: int = 3
+    deadline: float | None = None
+
+    @asynccontextmanager
+    async def in_time(self, what: str) -> AsyncIterator[None]:
+        """End what stands in the block at the deadline, wherever it is. TimeOver: it had to."""
+        if self.deadline is None:
+            yield
+            return
+        try:
+            async with asyncio.timeout(self.deadline - time.monotonic()):
+                yield
+        except TimeoutError:
+            raise TimeOver(f"{what}: no answer came in the time that was left; go on in a next call") from None
 
     def caller(self, attempts: int) -> stamina.AsyncRetryingCaller:
         """Return what calls an async function up to `attempts` times with these waits."""
@@ -61,7 +79,10 @@ async def retried(policy: RetryPolicy, what: str, work: Callable[[], Awaitable[T
     """Run `work` until it ends without a TransientError, and return its result.
 
     A wait that the server asked for is kept to; one beyond `wait_max_seconds` ends the attempts at once. Other errors
-    are never retried. TransientError: all attempts failed; it says how many and why the last one did.
+    are never retried.
+
+    Raises:
+        TransientError: all attempts failed; it says how many and why the last one did. TimeOver: the deadline came first.
     """
     failures = 0
 
@@ -77,7 +98,8 @@ async def retried(policy: RetryPolicy, what: str, work: Callable[[], Awaitable[T
         return float(wait) if wait <= policy.wait_max_seconds else False
 
     try:
-        return await policy.caller(policy.attempts)(again, work)
+        async with policy.in_time(what):
+            return await policy.caller(policy.attempts)(again, work)
     except TransientError as error:
         raise TransientError(
             f"{what}: {error}; gave up after attempt {failures}; run the command again later"

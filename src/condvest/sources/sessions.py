@@ -32,7 +32,8 @@ def fetch_in_order(sessions: Sequence[date], fetch: Fetch, *, in_flight: int) ->
 
     `fetch` runs on the I/O loop. What a session's own failure raises becomes a refusal: NotEntitled `not_entitled`, any
     other `pending` with the reason. After `GIVE_UP_AFTER` transient failures in a row the rest is refused unasked.
-    ConfigError is raised at once; requests still in flight are then cancelled, as they are when the consumer stops.
+    ConfigError and TimeOver are raised at once; requests still in flight are then cancelled, as they are when the consumer
+    stops.
     """
     asked = failed_in_a_row = 0
     with closing(_in_order((_outcome(fetch, session) for session in sessions), in_flight)) as outcomes:
@@ -65,7 +66,8 @@ async def with_rows(policy: RetryPolicy, ask: Callable[[], Awaitable[SessionAnsw
             )
         return answer
 
-    return await policy.caller(policy.empty_attempts)(EmptyAnswerError, asked)
+    async with policy.in_time("a session"):
+        return await policy.caller(policy.empty_attempts)(EmptyAnswerError, asked)
 
 
 async def _outcome(fetch: Fetch, session: date) -> tuple[Outcome, bool]:

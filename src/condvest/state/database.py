@@ -10,7 +10,7 @@ from typing import Final, Self
 
 from condvest.domain.ledger import LedgerRow
 from condvest.domain.records import RunOutcome, RunRow, SymbolRow, Traffic, WatermarkRow
-from condvest.state import ledger, runs, schema, symbols
+from condvest.state import ledger, marks, runs, schema, symbols
 from condvest.state import watermarks as _watermarks
 from condvest.state.engine import Database
 from condvest.state.failures import shown
@@ -114,6 +114,21 @@ class State:
             ledger.upsert(connection, rows, now=now)
             _watermarks.advance(connection, watermarks, reason=reason, now=now)
 
+    # What landed
+
+    def recorded_through(self) -> dict[str, datetime]:
+        """Return, by kind of landed answers, the instant of the last one that is recorded; absent: none is.
+
+        Kept for kinds whose keys tell no session, `tickers`, `details` and `range`. Of sessions the ledger tells.
+        """
+        with self._database.read() as connection:
+            return marks.read(connection)
+
+    def note_recorded(self, kind: str, through: datetime) -> None:
+        """Say that the answers of a kind are recorded up to an instant; it never moves back. Idempotent."""
+        with self._database.write() as connection:
+            marks.advance(connection, {kind: through})
+
     def expect(self, sessions: Sequence[date], *, now: datetime) -> None:
         """Record as `missing` those of `sessions` that the ledger does not have, and leave the others. Idempotent."""
         with self._database.write() as connection:
@@ -166,14 +181,16 @@ class State:
 
     # Symbols
 
-    def upsert_symbols(self, rows: Sequence[SymbolRow], now: datetime) -> int:
+    def upsert_symbols(self, rows: Sequence[SymbolRow], now: datetime, *, landed_as: str | None = None) -> int:
         """Record what the provider says of symbols and return how many changed or are new. Idempotent.
 
         Pass the active and the delisted list in one call: of two rows for one symbol the active one counts. What
         changes nothing writes nothing; `last_seen` alone is written once a UTC day, and not counted. When a symbol's
-        composite FIGI becomes another one, its details are forgotten: it is another security.
+        composite FIGI becomes another one, its details are forgotten: it is another security. `landed_as`: of which kind
+        the answer is that landed at `now`, which then counts as recorded (`recorded_through`).
         """
         with self._database.write() as connection:
+            marks.advance(connection, {landed_as: now} if landed_as is not None else {})
             return symbols.upsert(connection, rows, now=now)
 
     def symbols(self) -> list[SymbolRow]:

@@ -131,6 +131,13 @@ symbol_metadata = Table(
     Column("details_at", Instant),
 )
 
+landing_recorded = Table(
+    "landing_recorded",
+    metadata,
+    Column("kind", Text, primary_key=True),
+    Column("recorded_through", Instant, nullable=False),
+)
+
 batch_jobs = Table(
     "batch_jobs",
     metadata,

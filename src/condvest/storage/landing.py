@@ -33,7 +33,8 @@ _LIST_EACH: Final = 20
 class Folded:
     """One session as all its landed answers tell it.
 
-    `bars`: the last value of each bar, `DAILY_SCHEMA`, sorted by symbol. `restated`: how many bars an answer changed.
+    `bars`: the last value of each bar, `DAILY_SCHEMA`, sorted by symbol. `restated`: how many bars an answer changed;
+    `changes`: the same by when that answer came.
     `problems`: why an answer cannot be read; then nothing is known of the session, and `bars` is empty.
     """
 
@@ -41,6 +42,11 @@ class Folded:
     bars: pa.Table
     restated: int
     problems: tuple[str, ...] = ()
+    changes: tuple[tuple[datetime, int], ...] = ()
+
+    def restated_by(self, instants: Collection[datetime]) -> int:
+        """Return how many bars the answers of some instants changed."""
+        return sum(bars for at, bars in self.changes if at in instants)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,14 +189,16 @@ def fold(
 
 def fold_answers(session: date, answers: Sequence[tuple[LandingKey, pa.Table]]) -> Folded:
     """Fold the answers about one session, given in the order in which they came."""
-    known, restated = DAILY_SCHEMA.empty_table(), 0
+    known, changes = DAILY_SCHEMA.empty_table(), list[tuple[datetime, int]]()
     for key, bars in answers:
         if known.num_rows == 0:
             known = stamp(bars, key.instant)
             continue
         changed, differing = changed_rows(known, bars, key.instant)
-        known, restated = overlay(known, changed), restated + differing
-    return Folded(session, known, restated)
+        known = overlay(known, changed)
+        if differing:
+            changes.append((key.instant, differing))
+    return Folded(session, known, sum(bars for _, bars in changes), changes=tuple(changes))
 
 
 def _range_rows(

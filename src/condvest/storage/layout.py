@@ -190,6 +190,11 @@ def parse_landing_key(key: str) -> LandingKey | None:
         return None
 
 
+def unfinished_key(kind: ListingKind) -> str:
+    """Return the key of the pages of a listing whose fetch ran out of time; the next call goes on from there."""
+    return f"{METADATA}unfinished_{kind}.json.gz"
+
+
 def quarantine_key(session: date, instant: datetime, digest: str) -> str:
     """Return the key of the rows of one answer that broke a rule."""
     return f"{QUARANTINE}{_dated(session)}/{_stamp(instant, digest)}.parquet"
