@@ -31,6 +31,15 @@ class LoopThread:
         """Run one coroutine to its end and return what it returns, or raise what it raises."""
         return self.start(work).result()
 
+    def settle(self, work: Coroutine[object, object, object]) -> None:
+        """Run one coroutine to its end; on the loop's own thread, which must not wait for itself, only start it.
+
+        For the end of a generator: the garbage collector may bring it about on any thread.
+        """
+        started = self.start(work)
+        if threading.current_thread() is not self._thread:
+            started.result()
+
     def start(self, work: Coroutine[object, object, T]) -> Future[T]:
         """Start one coroutine and return what will hold its result."""
         return asyncio.run_coroutine_threadsafe(work, self._loop)

@@ -32,10 +32,11 @@ class Address:
 
     lake_url: str
     state_url: str
+    fsync: bool = False
 
-    def store(self) -> Store:
-        """Open the lake."""
-        return open_store(self.lake_url, fsync=False)
+    def store(self, *, endpoint_url: str | None = None) -> Store:
+        """Open the lake; one on S3 by another way, if need be."""
+        return open_store(self.lake_url, fsync=self.fsync, endpoint_url=endpoint_url)
 
     @contextmanager
     def site(self, scenario: str, seed: int, *, minutes_later: float = 0.0) -> Iterator[Site]:
@@ -77,7 +78,7 @@ class Lakes:
             source = open_store(original.lake_url)
             address.store().put_many((info.key, source.get(info.key).data) for info in source.list(""))
         else:
-            _link(Path(original.lake_url), Path(address.lake_url))
+            link_files(Path(original.lake_url), Path(address.lake_url))
         try:
             yield address
         finally:
@@ -111,7 +112,8 @@ def _state_file(address: Address) -> Path:
     return Path(address.state_url.removeprefix("sqlite:///"))
 
 
-def _link(source: Path, target: Path) -> None:
+def link_files(source: Path, target: Path) -> None:
+    """Make a copy of a lake that shares its files. Safe: the store never writes into a file."""
     for folder, _, names in os.walk(source):
         if _OWN in Path(folder).parts:
             continue

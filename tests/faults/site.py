@@ -42,6 +42,8 @@ class Site:
         self.is_open = is_open
         self.delay = timedelta(0)
         """How much later than the world's clock the jobs run."""
+        self.source: Callable[[Kind], Any] = self.world.source
+        """How the jobs reach the provider."""
 
     # The clock and the calendar
 
@@ -85,7 +87,7 @@ class Site:
 
     def fetch(self, sessions: Sequence[date] | None = None, *, kind: Kind = "grouped") -> Any:
         """Fetch sessions, or what is due."""
-        source = self.world.source(kind)
+        source = self.source(kind)
         return self._do(
             lambda: fetch_bars(self.store, source, self.state, calendar=self.calendar, now=self.now, sessions=sessions)
         )
@@ -94,11 +96,11 @@ class Site:
         """Fetch the last sessions of some symbols by the range endpoint."""
         first, *_, last = self.past(count)
         when: dict[str, Any] = {"calendar": self.calendar, "now": self.now, "first": first, "last": last}
-        return self._do(lambda: fetch_symbols(self.store, self.world.source(), self.state, symbols=symbols, **when))
+        return self._do(lambda: fetch_symbols(self.store, self.source("grouped"), self.state, symbols=symbols, **when))
 
     def fetch_meta(self) -> Any:
         """Fetch tickers, splits, dividends and closures."""
-        return self._do(lambda: fetch_meta(self.store, self.world.source(), self.state, now=self.now, details=2))
+        return self._do(lambda: fetch_meta(self.store, self.source("grouped"), self.state, now=self.now, details=2))
 
     def fetch_detached(self) -> Any:
         """Fetch what is due as a function without the database does it: `record` acknowledges it later."""
@@ -109,7 +111,7 @@ class Site:
             sessions = sorted({*due, *self.past(1)})
             self.state.expect(sessions, now=self.now)
             log = DetachedLog(rows_for(self.state.sessions(), sessions))
-            source = self.world.source()
+            source = self.source("grouped")
             fetch_bars(self.store, source, log, calendar=self.calendar, now=self.now, sessions=sessions)
 
         return self._do(work)
@@ -138,7 +140,7 @@ class Site:
 
     def run_day(self) -> Any:
         """Do the whole day."""
-        source = self.world.source()
+        source = self.source("grouped")
         return self._do(
             lambda: run_day(self.store, source, source, self.state, calendar=lambda: self.calendar, now=self.now)
         )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import http.client
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
@@ -31,7 +32,24 @@ class LoseAnswer:
     then: Callable[[], object] = field(default=lambda: None)
 
 
-Fault = Answer | LoseRequest | LoseAnswer | None
+@dataclass(frozen=True)
+class CutAnswer:
+    """Let the server do what is asked, send half of its answer, and close the connection."""
+
+
+@dataclass(frozen=True)
+class SpoilAnswer:
+    """Let the server do what is asked, and send other bytes of the same number in place of its answer's."""
+
+
+@dataclass(frozen=True)
+class Late:
+    """Let the request pass, later; with a time beyond the client's patience nobody waits for the answer any more."""
+
+    seconds: float
+
+
+Fault = Answer | LoseRequest | LoseAnswer | CutAnswer | SpoilAnswer | Late | None
 
 
 class FaultyProxy:
@@ -43,15 +61,19 @@ class FaultyProxy:
         self.url = ""
         self.faults: dict[str, list[Fault]] = {}
         self.always: dict[str, Fault] = {}
+        self.weather: Callable[[str, str], Fault] = lambda _method, _path: None
+        """Asked with method and path where nothing is planned."""
         self.seen: list[str] = []
         self._lock = threading.Lock()
 
-    def next_fault(self, method: str) -> Fault:
+    def next_fault(self, method: str, path: str) -> Fault:
         """Note a request and return what is to happen to it."""
         with self._lock:
             self.seen.append(method)
             planned = self.faults.get(method)
-            return planned.pop(0) if planned else self.always.get(method)
+            if planned:
+                return planned.pop(0)
+            return self.always.get(method) or self.weather(method, path)
 
 
 @contextmanager
@@ -64,13 +86,15 @@ def running_proxy(behind: str) -> Iterator[FaultyProxy]:
 
         def handle_one(self) -> None:
             body = self.rfile.read(int(self.headers.get("content-length", 0)))
-            fault = proxy.next_fault(self.command)
+            fault = proxy.next_fault(self.command, self.path)
             if isinstance(fault, Answer):
                 self.answer(fault.status, {}, fault.body)
                 return
             if isinstance(fault, LoseRequest):
                 self.close_connection = True
                 return
+            if isinstance(fault, Late):
+                time.sleep(fault.seconds)
             # All headers go on as they are: the host is part of what the client signed.
             connection = http.client.HTTPConnection(proxy.behind, timeout=30)
             connection.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
@@ -84,18 +108,22 @@ def running_proxy(behind: str) -> Iterator[FaultyProxy]:
                 fault.then()
                 self.close_connection = True
                 return
-            self.answer(answer.status, dict(answer.getheaders()), data)
+            if isinstance(fault, SpoilAnswer):
+                data = bytes(byte ^ 0x5A for byte in data)
+            self.answer(answer.status, dict(answer.getheaders()), data, is_cut=isinstance(fault, CutAnswer))
 
         do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = handle_one  # noqa: N815 - the names are http.server's
 
-        def answer(self, status: int, headers: dict[str, str], body: bytes) -> None:
+        def answer(self, status: int, headers: dict[str, str], body: bytes, *, is_cut: bool = False) -> None:
             self.send_response_only(status)
             for name, value in headers.items():
                 if name.lower() not in ("content-length", "transfer-encoding", "connection"):
                     self.send_header(name, value)
             self.send_header("content-length", str(len(body)))
             self.end_headers()
-            self.wfile.write(body)
+            with suppress(BrokenPipeError, ConnectionResetError):  # the client lost its patience
+                self.wfile.write(body[: len(body) // 2] if is_cut else body)
+            self.close_connection = self.close_connection or is_cut
 
         def log_message(self, *_: object) -> None:
             """Say nothing."""

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 
 from condvest.domain.bars import DAILY_SCHEMA
+from condvest.errors import TransientError
 from condvest.jobs import transpose
 from condvest.jobs.transpose import Transposition
 
@@ -97,3 +98,18 @@ def test_its_files_go_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         assert len(list(tmp_path.rglob("*.arrow"))) == 1
         raise RuntimeError
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_temporary_folder_that_fails_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No place for temporary files is a failure that may pass, with a remedy: on making them, on writing, on reading."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    with pytest.raises(TransientError, match=r"temporary folder .*TMPDIR"):
+        Transposition()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with Transposition() as bars:
+        bars.add(session(["AAPL"], 0))
+        assert bars.symbols == ["AAPL"]
+        for file in tmp_path.rglob("*.arrow"):
+            file.unlink()
+        with pytest.raises(TransientError, match=r"temporary folder .*TMPDIR"):
+            list(bars.histories())

@@ -12,12 +12,16 @@ import numpy as np
 import numpy.typing as npt
 
 from condvest.domain.resample import PERIOD_DTYPE, Ints
+from condvest.jobs.scratch import scratch_errors
 
 _IN_MEMORY_BYTES: Final = 4 << 20
 
 
 class MonthSpool:
-    """Period bars of one interval, grouped by the month of their first session. A context manager: the file goes with it."""
+    """Period bars of one interval, grouped by the month of their first session. A context manager: the file goes with it.
+
+    TransientError when the temporary folder fails.
+    """
 
     def __init__(self) -> None:
         """Begin empty; beyond 4 MiB the bars lie in a temporary file."""
@@ -33,6 +37,7 @@ class MonthSpool:
         """Delete the file."""
         self._file.close()
 
+    @scratch_errors()
     def add(self, bars: npt.NDArray[Any]) -> None:
         """Take a block of bars ordered by symbol and date; blocks come in ascending order of symbols."""
         if len(bars) == 0:
@@ -51,6 +56,7 @@ class MonthSpool:
         """Return the months (`YYYY-MM`) that hold bars."""
         return self._parts.keys()
 
+    @scratch_errors()
     def read(self, month: str) -> npt.NDArray[Any]:
         """Return the bars of one month, ordered by symbol and date."""
         blocks = []

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from condvest.domain.bars import DAILY_SCHEMA
+from condvest.jobs.scratch import scratch_errors
 
 #: Rows held in memory before they are sorted by symbol and written out; about 80 bytes each.
 _CHUNK_ROWS: Final = 1_000_000
@@ -22,12 +23,15 @@ _KEPT: Final = [name for name in DAILY_SCHEMA.names if name != "symbol"]
 class Transposition:
     """Takes bars session by session (ascending) and gives them back symbol by symbol. Its files go with it.
 
-    Memory: a chunk of a million rows while it takes, 256 symbols' histories while it gives.
+    Memory: a chunk of a million rows while it takes, 256 symbols' histories while it gives. TransientError when the temporary
+    folder fails.
     """
 
+    @scratch_errors()
     def __init__(self) -> None:
         """Begin empty, with a temporary folder."""
-        self._folder = tempfile.TemporaryDirectory(prefix="condvest-")
+        # What cannot be removed afterwards is no reason to fail: all that it held is where it belongs.
+        self._folder = tempfile.TemporaryDirectory(prefix="condvest-", ignore_cleanup_errors=True)
         self._codes: dict[str, int] = {}
         self._pending: list[pa.Table] = []
         self._pending_rows = 0
@@ -83,6 +87,7 @@ class Transposition:
         rows = bars.select(_KEPT).append_column("code", codes).take(order).combine_chunks()
         self._write(rows)
 
+    @scratch_errors()
     def _write(self, rows: pa.Table) -> None:
         path = Path(self._folder.name) / f"{len(self._chunks)}.arrow"
         counts = pc.divide(rows["code"], _BUCKET_SYMBOLS).value_counts()
@@ -97,7 +102,7 @@ class Transposition:
 
 
 def _by_code(path: Path, number: int) -> Iterator[tuple[int, pa.Table]]:
-    with pa.OSFile(str(path), "rb") as source, pa.ipc.open_file(source) as reader:
+    with scratch_errors(), pa.OSFile(str(path), "rb") as source, pa.ipc.open_file(source) as reader:
         rows = pa.Table.from_batches([reader.get_batch(number)])
     counts = rows["code"].value_counts()
     kept, offset = rows.select(_KEPT), 0

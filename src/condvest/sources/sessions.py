@@ -94,7 +94,7 @@ def _in_order(works: Iterable[Coroutine[Any, Any, T]], in_flight: int) -> Genera
         while window:
             yield _first(window)
     finally:
-        loop.run(_cancelled(window))
+        loop.settle(_cancelled(window))
 
 
 def _first(window: deque[asyncio.Task[T]]) -> T:
