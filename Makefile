@@ -49,6 +49,11 @@ test: setup calendar aws-tools ## all tests
 test-aws: setup aws-tools ## the deployment on an emulator, alone
 	$(BIN)/python -m pytest -m aws
 
+# Prints what was tried and found; ARGS="kill/folder/consolidate/1/7" runs one trial again, ARGS="--write docs/reliability.md" keeps the report.
+.PHONY: trials
+trials: setup ## thousands of crashes, races and faults, each held against a clean run; up to an hour
+	PYTHONPATH=tests $(BIN)/python -m faults.trials $(ARGS)
+
 # cfn-lint also knows the state machine's language; hadolint the Dockerfile's, shellcheck that of the scripts, check-jsonschema that
 # of docker-compose.
 deploy-check: aws-tools ## templates, policies, state machine, scripts, Dockerfile and docker-compose file

@@ -62,10 +62,15 @@ class Cutter:
         with suppress(OSError):
             while True:
                 client, _ = self._door.accept()
-                server = socket.create_connection(("127.0.0.1", self._port))
-                is_silent = threading.Event()
-                threading.Thread(target=self._ask, args=(client, server, is_silent), daemon=True).start()
-                threading.Thread(target=self._answer, args=(client, server, is_silent), daemon=True).start()
+                threading.Thread(target=self._lead, args=(client,), daemon=True).start()
+
+    def _lead(self, client: socket.socket) -> None:
+        with client, socket.create_connection(("127.0.0.1", self._port)) as server:
+            is_silent = threading.Event()
+            answers = threading.Thread(target=self._answer, args=(client, server, is_silent), daemon=True)
+            answers.start()
+            self._ask(client, server, is_silent)
+            answers.join()
 
     def _ask(self, client: socket.socket, server: socket.socket, is_silent: threading.Event) -> None:
         with suppress(OSError):

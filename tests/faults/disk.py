@@ -67,7 +67,7 @@ def _says_all_is_well(site: Site, scenario: str, how: str, number: int, verdict:
         with _failing_disk(how, number, verdict):
             report = SCENARIOS[scenario].job(site)
     except (TransientError, ConfigError) as error:
-        verdict.trace.append(str(error))
+        verdict.trace.append(type(error).__name__)
         return False
     return not getattr(report, "left", None)
 

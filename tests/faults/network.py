@@ -16,7 +16,7 @@ from condvest.demo.standin import StandIn
 from condvest.errors import CondvestError
 from condvest.sources.polygon import PolygonSource
 from condvest.sources.retry import RetryPolicy
-from faults.lakes import Lakes
+from faults.lakes import Address, Lakes
 from faults.outcome import Outcome, different, held, lost, outcome_of
 from faults.scenarios import SCENARIOS
 from faults.site import Site
@@ -53,9 +53,10 @@ _PROVIDER: Final[tuple[Callable[[], Fault], ...]] = (*_STORE, lambda: Answer(429
 class Weather:
     """What happens to each request, by chance. `rate`: how many of a hundred are hit."""
 
-    def __init__(self, name: str, kinds: tuple[Callable[[], Fault], ...], rate: int) -> None:
-        """Begin with a name that gives all."""
+    def __init__(self, name: str, kinds: tuple[Callable[[], Fault], ...], rate: int, *, lake: str) -> None:
+        """Begin with a name that gives all. `lake` is what differs in the paths of one copy of a lake and another."""
         self._name = name
+        self._lake = lake
         self._kinds = kinds
         self._rate = rate
         self._times: Counter[tuple[str, str]] = Counter()
@@ -63,7 +64,7 @@ class Weather:
 
     def __call__(self, method: str, path: str) -> Fault:
         """Return what happens to the next request of this method and path."""
-        where = path.partition("?")[0]
+        where = path.replace(self._lake, "")
         self._times[method, where] += 1
         rand = random.Random(f"{self._name} {method} {where} {self._times[method, where]}")
         if rand.randrange(100) >= self._rate:
@@ -72,7 +73,8 @@ class Weather:
         # What was written is not spoiled by an answer that is.
         if isinstance(fault, SpoilAnswer) and method != "GET":
             fault = LoseAnswer()
-        self.hits.append(f"{method} {where}: {fault}")
+        told = fault.status if isinstance(fault, Answer) else type(fault).__name__
+        self.hits.append(f"{method} {where}: {told}")
         return fault
 
 
@@ -92,7 +94,7 @@ class NetworkTrials:
         rate = random.Random(verdict.name).choice((3, 10, 30))
         with self._lakes.copy(scenario, seed) as address, address.site(scenario, seed) as site:
             before, direct = held(site), site.store
-            with self._proxies(verdict.name, rate, site) as (store, weathers):
+            with self._proxies(verdict.name, rate, site, address) as (store, weathers):
                 site.store = address.store(endpoint_url=store)
                 self._spoil(site)
                 for _ in range(_RUNS_IN_BAD_WEATHER):
@@ -112,11 +114,12 @@ class NetworkTrials:
         return verdict
 
     @contextmanager
-    def _proxies(self, name: str, rate: int, site: Site) -> Iterator[tuple[str, list[Weather]]]:
+    def _proxies(self, name: str, rate: int, site: Site, address: Address) -> Iterator[tuple[str, list[Weather]]]:
         """Put bad weather before the S3 server, whose new address is given, and before a stand-in of the provider."""
         with ExitStack() as stack:
             provider = stack.enter_context(StandIn(site.world.market, now=lambda: site.world.now))
-            weathers = [Weather(f"{name} store", _STORE, rate), Weather(f"{name} provider", _PROVIDER, rate)]
+            lake = address.lake_url.rpartition("/")[2]
+            weathers = [Weather(name, kinds, rate, lake=lake) for kinds in (_STORE, _PROVIDER)]
             proxies = [stack.enter_context(running_proxy(url)) for url in (self._endpoint_url, provider.url)]
             for proxy, weather in zip(proxies, weathers, strict=True):
                 proxy.weather = weather

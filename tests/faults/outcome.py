@@ -37,8 +37,8 @@ class Outcome:
 
 
 def outcome_of(site: Site) -> Outcome:
-    """Read a lake whole."""
-    view = LakeView(site.store)
+    """Read a lake whole; a file of bars that cannot be read holds none."""
+    view = LakeView(site.store, unreadable_is_empty=True)
     return Outcome(
         bars={symbol: bars for symbol, bars in view.bronze().items() if bars},
         consolidated=view.consolidated(),

@@ -6,14 +6,16 @@ machine lets them.
 
 from __future__ import annotations
 
+import itertools
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
 from faults.lakes import Lakes
 from faults.nursery import Child, Nursery, Request
 from faults.outcome import held, outcome_of
 from faults.soundness import settle, unsound
+from faults.stepping import WAITS
 from faults.stops import Verdict
 
 #: Which scenario's lake, and who races on it. A process may be asked for what another one does already.
@@ -37,6 +39,7 @@ RACES: Final[Sequence[tuple[str, tuple[str, ...]]]] = (
     ("fetch-old", ("fetch-old", "fetch-symbols-bulk")),
     ("backfill-flat-files", ("backfill-flat-files", "merge")),
     ("backfill-flat-files", ("backfill-flat-files", "fetch-restated")),
+    ("backfill-pending", ("merge", "backfill-pending")),
     ("backfill", ("backfill", "backfill")),
     ("fetch-symbols", ("fetch-symbols", "fetch-due")),
     ("fetch-meta", ("fetch-meta", "fetch-meta")),
@@ -62,15 +65,38 @@ class RaceTrials:
 
     def gated(self, race: int, chance: int) -> Verdict:
         """Let the processes of a race take turns in a random order."""
-        return self._try(f"race/{self._lakes.kind}/{race}/{chance}", race, chance, is_gated=True)
+        name = f"race/{self._lakes.kind}/{race}/{chance}"
+        rand = random.Random(name)
+        return self._try(name, race, 1 + chance % 2, lambda children, verdict: _take_turns(children, rand, verdict))
+
+    def overtaken(self, race: int, number: int) -> Verdict:
+        """Hold the first process of a race at its step of this number (from 0) until all others have ended."""
+        name = f"overtaken/{self._lakes.kind}/{race}/{number}"
+        return self._try(name, race, 1, lambda children, verdict: _overtake(children, number, verdict))
+
+    def overtaken_at_each_step(self, race: int, *, step: int = 1) -> Iterator[Verdict]:
+        """Hold the first process at each of its steps in turn (each `step`-th of them), to the last."""
+        for number in itertools.count(0, step):
+            verdict = self.overtaken(race, number)
+            if verdict.stops <= number:
+                return
+            yield verdict
 
     def free(self, race: int, chance: int) -> Verdict:
         """Let the processes of a race run at the same time."""
-        return self._try(f"free/{self._lakes.kind}/{race}/{chance}", race, chance, is_gated=False)
+        name = f"free/{self._lakes.kind}/{race}/{chance}"
+        return self._try(name, race, 1 + chance % 2, lambda children, _: _run_freely(children), is_gated=False)
 
-    def _try(self, name: str, race: int, chance: int, *, is_gated: bool) -> Verdict:
-        scenario, jobs = RACES[race]
-        seed, rand, verdict = 1 + chance % 2, random.Random(name), Verdict(name, 0)
+    def _try(
+        self,
+        name: str,
+        race: int,
+        seed: int,
+        run: Callable[[Mapping[str, Child], Verdict], None],
+        *,
+        is_gated: bool = True,
+    ) -> Verdict:
+        (scenario, jobs), verdict = RACES[race], Verdict(name, 0)
         with self._lakes.copy(scenario, seed) as address:
             with address.site(scenario, seed) as site:
                 before = held(site)
@@ -87,7 +113,7 @@ class RaceTrials:
                     environment=self._environment,
                 )
                 children[f"{number}:{job}"] = self._nursery.start(request)
-            _take_turns(children, rand, verdict) if is_gated else _run_freely(children)
+            run(children, verdict)
             verdict.problems += [
                 f"{who} {child.ended}: {child.said}" for who, child in children.items() if child.ended != "done"
             ]
@@ -114,6 +140,30 @@ def _take_turns(children: Mapping[str, Child], rand: random.Random, verdict: Ver
             verdict.problems.append(f"no end after {_MOST_STEPS} steps")
             for child in children.values():
                 child.kill()
+
+
+def _overtake(children: Mapping[str, Child], number: int, verdict: Verdict) -> None:
+    """Let the first process take so many steps, then the others all of theirs, then the first the rest.
+
+    One that holds what the others wait for goes on before them. `stops` counts the first one's steps.
+    """
+    (first, held), *others = children.items()
+    held.listen()
+    for _ in range(number):
+        if held.ended is None:
+            verdict.trace.append(f"{first} {held.waits_at}")
+            verdict.stops += 1
+            held.advance()
+    verdict.stops += held.ended is None
+    for who, child in others:
+        child.listen()
+        while child.ended is None:
+            verdict.trace.append(f"{who} {child.waits_at}")
+            if child.waits_at == WAITS and held.ended is None:
+                held.advance()
+            child.advance()
+    while held.ended is None:
+        held.advance()
 
 
 def _run_freely(children: Mapping[str, Child]) -> None:

@@ -65,6 +65,15 @@ def old_bars_restated(site: Site) -> None:
         site.world.tell(session, SYMBOLS[2], 1)
 
 
+def old_bars_beside_new(site: Site) -> None:
+    """Old bars were restated while the last session is not merged yet."""
+    filled(site)
+    site.next_evening()
+    site.fetch(site.past(1))
+    for session in site.past(12)[:3]:
+        site.world.tell(session, SYMBOLS[0], 1)
+
+
 def ranges_to_fetch(site: Site) -> None:
     """Two symbols have other bars than the lake knows."""
     filled(site)
@@ -162,6 +171,7 @@ _ALL = (
     Scenario("fetch-old", old_bars_restated, lambda site: site.fetch(site.past(15)[:3])),
     Scenario("backfill", nothing, lambda site: site.fetch(site.past(24))),
     Scenario("backfill-flat-files", old_bars_restated, lambda site: site.fetch(site.past(24), kind="flat_files")),
+    Scenario("backfill-pending", old_bars_beside_new, lambda site: site.fetch(site.past(25)[:24])),
     Scenario("fetch-symbols", ranges_to_fetch, lambda site: site.fetch_symbols(*SYMBOLS[1:3], count=4)),
     Scenario("fetch-symbols-bulk", old_bars_restated, lambda site: site.fetch_symbols(SYMBOLS[0], count=24)),
     Scenario("fetch-meta", actions_announced, lambda site: site.fetch_meta()),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import builtins
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 from condvest.errors import TransientError
 from condvest.state import State
@@ -19,6 +19,8 @@ T = TypeVar("T")
 #: Called with what is about to happen, such as `write bronze/...`; what it raises stops the process there.
 Listener = Callable[[str], object]
 
+#: What who wants the lock of fetches tells before each try.
+WAITS: Final = "read state.exclusive"
 _STATE_WRITES = frozenset({"record", "expect", "replace_ledger", "upsert_symbols", "start_run", "finish_run"})
 _STATE_READS = frozenset({"sessions", "ledger_is_empty", "symbol_watermarks", "symbols", "stale_details"})
 
@@ -98,7 +100,7 @@ class SteppedState:
     def exclusive(self) -> Iterator[None]:
         """Hold the fetchers' lock. Who does not get it at once tells so each time that it tries again."""
         while True:
-            self._tell("read state.exclusive")
+            self._tell(WAITS)
             with ExitStack() as stack:
                 try:
                     stack.enter_context(self._inner.exclusive(wait_seconds=0))

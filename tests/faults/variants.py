@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from datetime import date
 from typing import Any
 
@@ -16,6 +16,7 @@ import pyarrow as pa
 from condvest.errors import TransientError
 from condvest.jobs import consolidate, fetch_bars, fetch_bulk, fetch_steps, vacuum
 from condvest.jobs.write_bars import write_bars
+from condvest.state import State
 from condvest.storage import layout
 from condvest.storage.folder import FolderStore
 from condvest.storage.store import ALWAYS, PutResult, When
@@ -104,6 +105,11 @@ def landing_after_bronze(_site: Site) -> None:
     fetch_bars.landing = fetch_bulk.landing = late  # type: ignore[attr-defined]
 
 
+def no_turns(_site: Site) -> None:
+    """Fetches do not wait for each other."""
+    State.exclusive = lambda *_, **__: nullcontext()  # type: ignore[assignment,method-assign]
+
+
 VARIANTS: dict[str, Callable[[Site], None]] = {
     variant.__name__: variant
     for variant in (
@@ -114,5 +120,6 @@ VARIANTS: dict[str, Callable[[Site], None]] = {
         write_in_place,
         failures_passed_over,
         landing_after_bronze,
+        no_turns,
     )
 }
