@@ -225,9 +225,21 @@ def test_a_new_symbol_is_built_whole(built: Kit) -> None:
     built.assert_as_rebuilt()
 
 
-def test_a_symbol_that_is_gone_leaves_silver(built: Kit) -> None:
-    """Its `data.parquet` was removed by hand: silver follows the consolidated bars."""
-    built.store.delete_many(built.listed(layout.symbol_prefix("BCpC")))
+def test_a_history_that_is_lost_does_not_leave_silver(built: Kit) -> None:
+    """The manifest knows it: nothing is written, and the error says what brings it back."""
+    before = built.files(layout.SILVER)
+    built.store.delete_many([layout.data_key("BCpC")])
+    with pytest.raises(DataError, match=r"BC%70C.*is gone.*consolidate --force-full"):
+        built.resample(3, 5)
+    assert built.files(layout.SILVER) == before
+    built.consolidate(force_full=True)
+    built.resample(3, 5)
+    assert built.files(layout.SILVER) == before
+
+
+def test_a_symbol_that_was_taken_out_leaves_silver(built: Kit) -> None:
+    """Its files and the manifest were removed by hand: silver follows the consolidated bars."""
+    built.store.delete_many([*built.listed(layout.symbol_prefix("BCpC")), layout.MANIFEST])
     built.store.delete_many(built.listed(layout.LANDING))
     assert built.resample(3, 5).intervals == {3: "rebuilt", 5: "rebuilt"}
     assert periods(built, 3, "BCpC") == []

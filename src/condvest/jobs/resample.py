@@ -11,7 +11,7 @@ from typing import Final
 from condvest.domain.actions import EPOCH
 from condvest.domain.calendar import INTERVALS, Calendar
 from condvest.domain.resample import SessionTable, period_table
-from condvest.errors import CommitConflict
+from condvest.errors import CommitConflict, DataError
 from condvest.jobs.bronze import list_bronze
 from condvest.jobs.progress import Progress, silent
 from condvest.jobs.silver_build import Work, compute, read_history
@@ -63,7 +63,8 @@ def resample(
     and where the calendar, the kernel or a month file changed. Memory is bounded by a block of 256 symbols and a few months.
 
     Raises:
-        DataError: a `data.parquet` cannot be read; nothing was written. CommitConflict: 8 other writers were first.
+        DataError: a `data.parquet` cannot be read, or is gone though the manifest knows it; nothing was written.
+        CommitConflict: 8 other writers were first.
     """
     for _ in range(_ATTEMPTS):
         try:
@@ -159,6 +160,13 @@ def _sources(store: Store) -> list[Source]:
             entry = manifest.get(files.symbol)
             trusted = entry if entry is not None and entry.data_etag == files.data_etag else None
             found.append(Source(files.symbol, files.data_etag, trusted))
+    gone = sorted(manifest.keys() - {source.symbol for source in found})
+    if gone:
+        raise DataError(
+            f"{layout.data_key(gone[0])}: is gone, though the manifest knows it{f' ({len(gone)} such)' if gone[1:] else ''};"
+            " silver keeps its bars; run `condvest consolidate --force-full`, which rebuilds it from landing, or restore it from"
+            " a copy"
+        )
     return found
 
 
