@@ -75,7 +75,11 @@ def _prefix(text: str) -> str:
 
 
 def _file(text: str) -> str:
-    if text != "system" and not Path(text).expanduser().is_file():
+    try:
+        there = text == "system" or Path(text).expanduser().is_file()
+    except (RuntimeError, OSError, ValueError):  # no such user, too long, a NUL
+        there = False
+    if not there:
         raise ValueError("there is no such file; give the path of the server's CA certificate (PEM)")
     return text
 
@@ -148,7 +152,10 @@ class Settings(BaseSettings):
         5, ge=0, description="Most requests to the provider in any minute; what the plan allows. 0: no limit."
     )
     polygon_retry_seconds: float = Field(
-        600, ge=0, description="How long a request to the provider that fails is tried again, 6 times at most. 0: once."
+        600,
+        ge=0,
+        allow_inf_nan=False,
+        description="How long a request to the provider that fails is tried again, 6 times at most. 0: once.",
     )
     polygon_flat_files_endpoint: str = Field("https://files.massive.com", description="Where the flat files are.")
     polygon_flat_files_bucket: str = Field("flatfiles", description="Their bucket.")

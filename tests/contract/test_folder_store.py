@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from condvest.errors import CommitConflict, ConfigError, TransientError
+from condvest.errors import CommitConflict, ConfigError, ObjectNotFound, TransientError
 from condvest.storage import folder as folder_store
 from condvest.storage import locks
 from condvest.storage.opening import open_store
@@ -319,3 +319,42 @@ def test_large_batches_are_bounded_and_whole(folder: Store, lake: Path, monkeypa
     assert leftovers(lake) == []
     with pytest.raises(CommitConflict):
         folder.put("k/0/0000", b"", when=IF_ABSENT)
+
+
+def test_no_symbolic_link_leads_out_of_the_lake(lake: Path, tmp_path: Path) -> None:
+    """A linked folder inside the lake is refused for reading, writing, deleting and listing; a linked file is not there."""
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "secret").write_text("secret")
+    lake.mkdir()
+    (lake / "out").symlink_to(tmp_path / "outside")
+    (lake / "file").symlink_to(tmp_path / "outside" / "secret")
+    store = open_store(str(lake), fsync=False)
+    for act in (
+        lambda: store.get("out/secret"),
+        lambda: store.put("out/secret", b"x"),
+        lambda: store.delete_many(["out/secret"]),
+        lambda: list(store.list("out/")),
+    ):
+        with pytest.raises(ConfigError, match="symbolic link"):
+            act()
+    with pytest.raises(ObjectNotFound):
+        store.get("file")
+    store.delete_many(["file"])
+    store.put("file", b"own", when=IF_ABSENT)
+    assert store.get("file").data == b"own"
+    assert (tmp_path / "outside" / "secret").read_text() == "secret"
+
+
+def test_the_lake_itself_may_be_a_symbolic_link(lake: Path, tmp_path: Path) -> None:
+    """Who owns the lake's folder says where it is."""
+    (tmp_path / "disk").mkdir()
+    lake.symlink_to(tmp_path / "disk")
+    open_store(str(lake), fsync=False).put("a/b", b"1")
+    assert (tmp_path / "disk" / "a" / "b").read_bytes() == b"1"
+
+
+@pytest.mark.parametrize("path", ["x" * 300, "a\0b", "a/" + "b" * 5000])
+def test_a_path_that_the_system_does_not_take(path: str) -> None:
+    """One line of ours in place of an error of the operating system."""
+    with pytest.raises(ConfigError, match="no path of this system"):
+        open_store(path)

@@ -906,3 +906,26 @@ def on_terminal(*words: str) -> str:
         process.wait(timeout=60)
     os.close(master)
     return shown.decode()
+
+
+def test_values_that_python_has_no_type_for_are_shown_as_text(run: Run, done: Path) -> None:
+    """Nanoseconds and the year 10000 are results of a query like any other."""
+    query = "SELECT timestamp_ns '2020-01-01 00:00:00.000000001' AS at, DATE '10000-01-01' AS day"
+    found = run("--json", "query", query)
+    assert found.code == 0
+    assert found.json["rows"][0]["at"].endswith("00.000000001")
+    assert run("query", query).code == 0
+
+
+def test_columns_of_one_name_are_refused_in_json(run: Run, done: Path) -> None:
+    """An object would keep the last of them and lose the others without a word."""
+    found = run("--json", "query", "SELECT 1 AS a, 2 AS a")
+    assert (found.code, found.json["kind"]) == (2, "ConfigError")
+    assert "two columns are named 'a'" in found.json["error"]
+
+
+@pytest.mark.parametrize("words", [["query", "SELECT '\udcff'"], ["--lake", "x" * 300, "status"], ["--\udcff"]])
+def test_words_that_no_file_or_text_can_be(run: Run, here: Path, words: list[str]) -> None:
+    """Bytes that are not UTF-8 come as halves of surrogate pairs; they and endless paths are wrong usage, not a bug."""
+    assert run(*words).code == 2
+    assert "error" in run("--json", *words).json

@@ -11,6 +11,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from condvest.demo.standin import StandIn
@@ -22,6 +23,7 @@ from condvest.sources.polygon import PolygonSource
 from condvest.storage import layout
 from condvest.storage.actions import read_dividends, read_splits
 from condvest.storage.closures import read_closures
+from condvest.storage.parquet import encode_table
 from integration.jobs_kit import DAYS, QUICK, SYMBOLS, Kit, market_of, survive_every_kill
 
 DAY, NEXT, THIRD = DAYS[:3]
@@ -451,3 +453,27 @@ def test_on_every_kind_of_lake_and_state(lake_url: str, state_url: str, tmp_path
         assert [split.symbol for split in read_splits(kit.store)] == ["BCpC"]
         assert {row.symbol for row in kit.state.symbols()} == set(SYMBOLS)
         assert kit.cost(lambda: kit.after(hours=1).fetch_meta()).puts == 0
+
+
+def test_a_ledger_of_actions_with_nulls_is_an_error(listed: Kit) -> None:
+    """A split without a date would end every reader and job with a bug's traceback; it is named, and stays as it is."""
+    listed.fetch_meta()
+    table = listed.table(layout.SPLITS)
+    for name, values in (
+        ("execution_date", pa.nulls(table.num_rows, pa.date32())),
+        ("split_from", pa.array([0.0] * table.num_rows)),
+    ):
+        spoiled = encode_table(table.set_column(table.column_names.index(name), name, values))
+        listed.store.put(layout.SPLITS, spoiled)
+        with pytest.raises(DataError, match=name):
+            listed.fetch_meta()
+        assert listed.store.get(layout.SPLITS).data == spoiled
+
+
+def test_a_closure_outside_the_calendar_ends_nothing(listed: Kit) -> None:
+    """It is the provider's date that is wrong, not a setting of ours: it is told of, and the rest is taken."""
+    rows = json.dumps([{"exchange": "NYSE", "status": "closed", "date": "3024-03-05"}])
+    listed.provider.fail("/v1/marketstatus/upcoming", status=200, body=rows)
+    report = listed.fetch_meta()
+    assert report.splits_changed
+    assert any("3024-03-05" in line for line in report.left)

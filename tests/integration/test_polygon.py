@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import logging
 import time
 import traceback
@@ -16,6 +17,7 @@ from condvest.demo.standin import StandIn
 from condvest.domain.answers import SessionAnswer, SessionRefusal, parse_range
 from condvest.domain.metadata import Listing, Row
 from condvest.errors import CondvestError, ConfigError, DataError, NotEntitled, NotYetAvailable, TransientError
+from condvest.sources import http
 from condvest.sources.http import ProviderClient, checked_base_url
 from condvest.sources.polygon import PolygonSource
 from condvest.sources.retry import RetryPolicy
@@ -598,3 +600,28 @@ def test_the_client_alone_answers_json(provider: StandIn) -> None:
         assert answer.value["market"] == "extended-hours"
         assert answer.body.startswith(b"{")
         assert repr(client) == f"ProviderClient('{provider.url}')"
+
+
+@pytest.mark.parametrize("following", ["/v3?cursor=\ud83d", "/" + "a" * 70_000, "/a b", "/a\0", {"a": 1}])
+def test_a_next_page_that_cannot_be_asked_for(source: PolygonSource, provider: StandIn, following: object) -> None:
+    """What no client can send is an error of ours; the listing does not end short."""
+    page = {"status": "OK", "results": [], "count": 0, "next_url": following}
+    provider.fail("/v3/reference/tickers", status=200, body=page)
+    with pytest.raises(DataError, match="next_url"):
+        list(source.pages("listed"))
+
+
+def test_an_answer_beyond_all_bounds_is_not_read(
+    source: PolygonSource, provider: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What unpacks to more than any answer has is given up before it fills the memory."""
+    monkeypatch.setattr(http, "MOST_BODY_BYTES", 1 << 20)
+    for body, headers in (
+        (gzip.compress(bytes(50 << 20)), {"Content-Encoding": "gzip"}),
+        (b" " * (2 << 20), {}),
+    ):
+        provider.fail("/v1/marketstatus", times=QUICK.attempts, status=200, body=body, headers=headers)
+        with pytest.raises(TransientError, match="MiB, as none is"):
+            source.market_upcoming()
+    provider.fail("/v1/marketstatus", status=200, body=gzip.compress(b"[]"), headers={"Content-Encoding": "gzip"})
+    assert source.market_upcoming() == []

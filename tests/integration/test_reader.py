@@ -592,3 +592,14 @@ def test_no_bar_of_the_halted_symbol_is_lost(histories: dict[str, History]) -> N
     """The made symbol is as its description says: the tests above mean something."""
     assert CON_SPLIT not in histories["CON"]
     assert max(day for day in histories["CON"] if day < CON_SPLIT) == date(2005, 1, 11)
+
+
+def test_a_file_of_another_symbol_is_not_read(own: Store) -> None:
+    """Swapped files give no bars under the wrong name."""
+    build(own, {symbol: sample_histories()[symbol] for symbol in ("AAPL", "IBM")}, silver=False)
+    own.put(layout.data_key("IBM"), own.get(layout.data_key("AAPL")).data)
+    lake = Lake.open(own.url)
+    with pytest.raises(DataError, match="another symbol than IBM"):
+        lake.bars("IBM")
+    with pytest.raises(DataError, match="another symbol than IBM"):
+        lake.sql("FROM bronze_adjusted_all")

@@ -377,6 +377,16 @@ FAULTS: dict[str, tuple[Fault, str, str]] = {
     "corrupt recent bars": (put(layout.RECENT_BARS, b"PAR1"), "cache", layout.RECENT_BARS),
     "other recent bars": (recent_bars_differ, "cache", f"{layout.RECENT_BARS}: AAPL is not as in its data.parquet"),
     "corrupt cleanup manifest": (put(layout.CLEANUP_MANIFEST, b"[]"), "cleanup_manifest", layout.CLEANUP_MANIFEST),
+    "cleanup manifest of no list": (
+        put(layout.CLEANUP_MANIFEST, b'{"runs": "x"}'),
+        "cleanup_manifest",
+        layout.CLEANUP_MANIFEST,
+    ),
+    "cleanup manifest without an end": (
+        put(layout.CLEANUP_MANIFEST, b"[" * 100_000),
+        "cleanup_manifest",
+        layout.CLEANUP_MANIFEST,
+    ),
     "corrupt closures": (put(layout.CLOSURES, b"[]"), "closures", layout.CLOSURES),
     "corrupt splits": (put(layout.SPLITS, b"PAR1"), "corporate_actions", layout.SPLITS),
     "splits lost": (

@@ -141,11 +141,11 @@ def sound_rows(rows: Iterable[tuple[str, date, Mapping[str, Any]]]) -> dict[tupl
 def is_sound(symbol: str, bar: Values) -> bool:
     """Say whether a row keeps every rule of a daily bar."""
     needed = bar[:5]
-    if any(number is None or not math.isfinite(number) for number in needed):
+    if any(number is None or not number <= 1e30 for number in needed):
         return False
     priced = min(bar.open, bar.high, bar.low, bar.close) > 0 and bar.high >= bar.low
     counted = bar.volume >= 0 and (bar.transactions is None or 0 <= bar.transactions <= 10**10)
-    weighted = bar.vwap is None or (math.isfinite(bar.vwap) and bar.vwap >= 0)
+    weighted = bar.vwap is None or (0 <= bar.vwap <= 1e30)
     named = _SYMBOL.fullmatch(symbol) is not None and not set(symbol) & set("/\\\"'`") and ".." not in symbol
     return priced and counted and weighted and named
 

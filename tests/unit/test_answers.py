@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import random
+import zlib
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -12,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from condvest.demo.market import new_york_ms
-from condvest.domain.answers import ParsedBars, parse_flat_file, parse_grouped, parse_range, parse_session
+from condvest.domain import answers
+from condvest.domain.answers import ParsedBars, gunzip, parse_flat_file, parse_grouped, parse_range, parse_session
 from condvest.domain.bars import ANSWER_SCHEMA
 from condvest.errors import DataError
 from property import oracle
@@ -116,6 +119,9 @@ def test_the_digest_is_of_the_values_alone(rows: list[dict[str, Any]], rand: ran
         ({"v": -1}, "volume"),
         ({"v": float("inf")}, "volume"),
         ({"v": None}, "volume"),
+        ({"v": 1.7e308}, "volume"),
+        ({"h": 1e31}, "price"),
+        ({"vw": 1e31}, "vwap"),
         ({"v": 10**400}, "malformed"),
         ({"v": [1]}, "malformed"),
         ({"vw": -1.0}, "vwap"),
@@ -279,3 +285,60 @@ def test_window_start_is_in_nanoseconds() -> None:
     """The start of a session in New York lies on the day before in UTC's west and is still its own."""
     start = int(datetime(2024, 3, 8, 5, tzinfo=UTC).timestamp()) * 10**9
     assert list(plain(flat(flat_line(start=start)))) == [("AAPL", DAY)]
+
+
+@pytest.mark.parametrize("deep", [60, 500, 900])
+def test_nesting_that_could_not_be_kept_is_refused(deep: int) -> None:
+    """A row that must go to quarantine is never too deep to be written there, however deep the parser could still read."""
+    body = b'{"results": [{"T": "A", "o": ' + b"[" * deep + b"]" * deep + b"}]}"
+    with pytest.raises(DataError):
+        parse_grouped(body, date(2024, 3, 4))
+
+
+def test_an_open_quote_takes_no_rows_with_it() -> None:
+    """A quote that is never closed would make one row of all the later ones: the file is refused."""
+    head = "ticker,volume,open,close,high,low,window_start,transactions\n"
+    row = "A,1,1,1,1,1,1709528400000000000,1\n"
+    with pytest.raises(DataError, match="not CSV"):
+        parse_flat_file((head + '"' + row * 3).encode(), date(2024, 3, 4))
+
+
+def test_a_flat_row_of_no_day_is_set_apart() -> None:
+    """A row whose `window_start` is no number may be of any day: it is not taken for one of this session."""
+    head = "ticker,volume,open,close,high,low,window_start,transactions\n"
+    parsed = parse_flat_file((head + "A,1,1,1,1,1,x,1\nB,1,1,1,1,1,1709528400000000000,1\n").encode(), date(2024, 3, 4))
+    assert parsed.bars["symbol"].to_pylist() == ["B"]
+    assert [reject.symbol for reject in parsed.rejects] == ["A"]
+
+
+def test_a_count_that_no_float_holds_is_set_apart() -> None:
+    """Period bars are summed in floats: counts whose sum is beyond 2^53 would end every resample, so such a row is no bar."""
+    row = '{"T": "%s", "o": 1, "h": 1, "l": 1, "c": 1, "v": 1, "n": %d}'
+    body = '{"results": [' + row % ("A", 10**10) + "," + row % ("B", 10**10 + 1) + "," + row % ("C", 2**63 - 1) + "]}"
+    parsed = parse_grouped(body.encode(), date(2024, 3, 4))
+    assert parsed.bars["symbol"].to_pylist() == ["A"]
+    assert [(reject.symbol, reject.rule) for reject in parsed.rejects] == [("B", "transactions"), ("C", "transactions")]
+
+
+def test_a_gzip_bomb_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However small a file is, it never unpacks to more than an answer may have; its parts count together."""
+    monkeypatch.setattr(answers, "MOST_BODY_BYTES", 1 << 20)
+    whole, part = gzip.compress(bytes(1 << 20)), gzip.compress(bytes(600_000))
+    assert len(gunzip(whole)) == 1 << 20
+    for bomb in (gzip.compress(bytes((1 << 20) + 1)), part + part, whole + gzip.compress(b"1")):
+        with pytest.raises(DataError, match="no answer"):
+            gunzip(bomb)
+
+
+@given(st.lists(st.binary(max_size=200), max_size=4), st.integers(0, 3))
+@settings(database=None, derandomize=True)
+def test_gunzip_is_what_gzip_does(parts: list[bytes], zeros: int) -> None:
+    """Files of several members, empty ones and padding too; but nothing at all is no file."""
+    packed = b"".join(gzip.compress(part, mtime=0) for part in parts) + bytes(zeros if parts else 0)
+    if not packed:
+        with pytest.raises(EOFError):
+            gunzip(packed)
+        return
+    assert gunzip(packed) == gzip.decompress(packed) == b"".join(parts)
+    with pytest.raises((EOFError, zlib.error)):
+        gunzip(packed.rstrip(b"\0")[:-9])

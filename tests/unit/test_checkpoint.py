@@ -77,6 +77,7 @@ def spoiled(**changes: object) -> bytes:
         b"\xff\xfe",
         b"[]",
         b"7",
+        b"[" * 100_000,
         spoiled(version=2),
         spoiled(interval_sessions=5),
         spoiled(reach="soon"),

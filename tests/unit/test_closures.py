@@ -34,7 +34,19 @@ def test_closures_add_up_and_come_back_ascending(store: FolderStore) -> None:
     assert store.meter.snapshot().puts == puts
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", b'{"closures": [1]}', b'{"closures": ["2027-13-01"]}', b"\xff"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"[]",
+        b'{"closures": [1]}',
+        b'{"closures": ["2027-13-01"]}',
+        b"\xff",
+        b"[" * 100_000,
+        b'{"closures": ""}',
+        b'{"closures": {}}',
+    ],
+)
 def test_a_broken_file_is_an_error_and_stays(store: FolderStore, body: bytes) -> None:
     """Ordinals hang on it, so nothing is assumed; the message names the key and the remedy."""
     store.put(layout.CLOSURES, body)

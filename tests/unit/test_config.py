@@ -196,3 +196,19 @@ def test_an_instant_comes_back_in_utc(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CONDVEST_NOW", "2025-11-20T16:30:00-05:00")
     assert load_settings().now == datetime(2025, 11, 20, 21, 30, tzinfo=UTC)
     assert read_instant(" 2025-11-20T21:30:00Z ", name="--now") == datetime(2025, 11, 20, 21, 30, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("path", ["~no-such-user/ca.pem", "x" * 5000])
+def test_a_certificate_that_no_path_names(monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    """A home that nobody has, a name too long: no such file, in one line."""
+    monkeypatch.setenv("RDS_CA_FILE", path)
+    with pytest.raises(ConfigError, match="RDS_CA_FILE"):
+        load_settings()
+
+
+def test_a_wait_without_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not a number, and infinite, are floats too."""
+    for text in ("inf", "nan"):
+        monkeypatch.setenv("POLYGON_RETRY_SECONDS", text)
+        with pytest.raises(ConfigError, match="POLYGON_RETRY_SECONDS"):
+            load_settings()

@@ -7,6 +7,7 @@ import uuid
 from dataclasses import replace
 from datetime import UTC, date, datetime
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -14,6 +15,7 @@ from condvest.errors import CommitConflict, TransientError
 from condvest.storage import layout, manifest
 from condvest.storage.manifest import Change, Entry, file_mark, read_manifest, short_mark, update_manifest
 from condvest.storage.opening import open_store
+from condvest.storage.parquet import encode_table
 from condvest.storage.store import Store, When
 
 DAY = date(2025, 11, 3)
@@ -175,3 +177,14 @@ def test_marks_tell_versions_apart() -> None:
     assert len(marks) == 4
     assert all(-(2**63) <= mark < 2**63 for mark in marks)
     assert (len(short_mark("x")), short_mark("x") == short_mark("y")) == (16, False)
+
+
+@pytest.mark.parametrize("name", manifest.SCHEMA.names)
+def test_a_manifest_with_nulls_counts_as_lost(memory: Store, name: str) -> None:
+    """An entry without one of its values is no entry: to compare with it would end a job."""
+    update_manifest(memory, [entry("AAPL")])
+    table = pq.read_table(io.BytesIO(memory.get(layout.MANIFEST).data))
+    at = table.column_names.index(name)
+    nulls = pa.nulls(table.num_rows, manifest.SCHEMA.field(name).type)
+    memory.put(layout.MANIFEST, encode_table(table.set_column(at, name, nulls)))
+    assert read_manifest(memory) == {}

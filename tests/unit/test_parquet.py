@@ -139,3 +139,28 @@ def test_no_tables_make_an_empty_one() -> None:
     """Concatenation keeps the schema."""
     assert concat([], DAILY_SCHEMA).equals(DAILY_SCHEMA.empty_table())
     assert concat([bars(2), bars(1)], DAILY_SCHEMA).num_rows == 3
+
+
+def test_values_that_are_none_are_named() -> None:
+    """Bits that are no text and no date come out of any flip; pyarrow reads them, and Python would fail on them later."""
+    table = bars(2)
+    texts = pa.array([b"\xff\xfe", b"A"], pa.binary()).view(pa.string())
+    with pytest.raises(DataError, match=rf"^{KEY}: holds values that are none"):
+        decode(encode_table(table.set_column(0, "symbol", texts)), DAILY_SCHEMA, KEY)
+    dates = pa.array([0, 2**31 - 1], pa.int32()).view(pa.date32())
+    with pytest.raises(DataError, match=rf"^{KEY}: column date holds a time outside the years 1 to 9999"):
+        decode(encode_table(table.set_column(1, "date", dates)), DAILY_SCHEMA, KEY)
+
+
+def test_nulls_where_none_may_be_are_named() -> None:
+    """Only the columns that are named as needed are looked at."""
+    table = bars(2).set_column(2, "open", pa.nulls(2, pa.float64()))
+    assert decode(encode_table(table), DAILY_SCHEMA, KEY).num_rows == 2
+    with pytest.raises(DataError, match=rf"^{KEY}: column open, which is never null, holds nulls"):
+        decode(encode_table(table), DAILY_SCHEMA, KEY, needed=["open"])
+
+
+def test_a_column_that_is_there_twice_is_named() -> None:
+    """Which of the two is meant nobody can tell."""
+    with pytest.raises(DataError, match=rf"^{KEY}: column open is there twice"):
+        conform(bars(1).append_column("open", pa.array([1.0])), DAILY_SCHEMA, KEY)

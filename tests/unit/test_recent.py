@@ -10,8 +10,9 @@ import pytest
 
 from condvest.domain.bars import ANSWER_SCHEMA, DAILY_SCHEMA
 from condvest.errors import CommitConflict, TransientError
-from condvest.storage import layout
+from condvest.storage import layout, recent
 from condvest.storage.opening import open_store
+from condvest.storage.parquet import decode, encode_recent
 from condvest.storage.recent import RECENT_DAYS, RecentWriter, read_recent
 from condvest.storage.store import Store, When
 
@@ -136,3 +137,12 @@ def test_a_cache_that_cannot_be_written_stops_no_job(
     monkeypatch.setattr(memory, "put", lost)
     assert not write(memory, (history("AAPL", 3), "a1"))
     assert "recent_bars_not_written" in caplog.text
+
+
+def test_a_cache_out_of_order_counts_as_lost(memory: Store) -> None:
+    """Rows that stand in two places, or not by date, are not all that a symbol has."""
+    write(memory, (history("AAPL", 3), "a1"))
+    rows = decode(memory.get(layout.RECENT_BARS).data, recent.SCHEMA, layout.RECENT_BARS)
+    for spoiled in (pa.concat_tables([rows, rows]), rows.take([2, 1, 0])):
+        memory.put(layout.RECENT_BARS, encode_recent(spoiled))
+        assert read_recent(memory).by_symbol == {}

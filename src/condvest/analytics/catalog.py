@@ -55,7 +55,7 @@ def read_summary(store: Store) -> pa.Table:
     One object, the manifest of the last consolidation. Without a usable one every `data.parquet` is listed and read.
     """
     try:
-        return decode(store.get(layout.MANIFEST).data, SUMMARY_SCHEMA, layout.MANIFEST)
+        return decode(store.get(layout.MANIFEST).data, SUMMARY_SCHEMA, layout.MANIFEST, needed=SUMMARY_SCHEMA.names)
     except ObjectNotFound:
         pass
     except DataError as error:

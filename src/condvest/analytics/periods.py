@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import reprlib
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Final, Literal, get_args
@@ -33,28 +34,39 @@ class Wanted:
     def __post_init__(self) -> None:
         """Refuse with ConfigError what cannot be answered."""
         if self.adjusted not in ADJUSTMENTS:
-            raise ConfigError(f"adjusted {self.adjusted!r} is unknown; give one of {', '.join(ADJUSTMENTS)}")
+            raise ConfigError(
+                f"adjusted {reprlib.repr(self.adjusted)} is unknown; give one of {', '.join(ADJUSTMENTS)}"
+            )
         if self.anchor not in ANCHORS:
-            raise ConfigError(f"anchor {self.anchor!r} is unknown; give one of {', '.join(ANCHORS)}")
+            raise ConfigError(f"anchor {reprlib.repr(self.anchor)} is unknown; give one of {', '.join(ANCHORS)}")
+        if self.as_of is not None and not isinstance(self.as_of, datetime):
+            raise ConfigError(f"as_of {reprlib.repr(self.as_of)} is no instant; give an aware datetime, in UTC")
         if self.as_of is not None and self.as_of.utcoffset() is None:
             raise ConfigError(f"as_of {self.as_of.isoformat()} has no time zone; give an aware instant, in UTC")
 
 
 def parse_interval(text: str) -> int:
     """Return the sessions of an interval such as `13d`: 1 to 99999. ConfigError for another text."""
-    found = _INTERVAL.fullmatch(text)
+    found = _INTERVAL.fullmatch(text) if isinstance(text, str) else None
     if found is None:
         raise ConfigError(
-            f"interval {text!r} is not possible: it is a number of sessions from 1 to 99999 and a d, such as 1d or 13d"
+            f"interval {reprlib.repr(text)} is not possible: it is a number of sessions from 1 to 99999 and a d, such as"
+            " 1d or 13d"
         )
     return int(found[1])
+
+
+def check_day(name: str, day: object) -> None:
+    """Refuse with ConfigError what is no plain date: a datetime has a time and a zone, which nobody meant."""
+    if type(day) is not date:
+        raise ConfigError(f"{name} {reprlib.repr(day)} is no date; give a datetime.date such as date(2025, 11, 19)")
 
 
 def check_bounds(first: date | None, last: date | None) -> None:
     """Refuse with ConfigError bounds that are no plain dates, or that are the wrong way round."""
     for name, bound in (("first", first), ("last", last)):
-        if bound is not None and type(bound) is not date:
-            raise ConfigError(f"{name} {bound!r} is no date; give a datetime.date such as date(2025, 11, 19)")
+        if bound is not None:
+            check_day(name, bound)
     if first is not None and last is not None and first > last:
         raise ConfigError(f"first {first} is after last {last}; both are inclusive: exchange them")
 

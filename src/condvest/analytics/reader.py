@@ -10,17 +10,17 @@ import pyarrow as pa
 
 from condvest.analytics import catalog, landed
 from condvest.analytics.basis import CorporateActions
-from condvest.analytics.periods import Anchor, Wanted, between, check_bounds, parse_interval, period_bars
+from condvest.analytics.periods import Anchor, Wanted, between, check_bounds, check_day, parse_interval, period_bars
 from condvest.domain.adjust import Adjustment
 from condvest.domain.adjust import adjusted as adjust
-from condvest.domain.bars import DAILY_SCHEMA
 from condvest.domain.calendar import Calendar, new_york_date
 from condvest.domain.resample import PERIOD_SCHEMA, SessionTable
+from condvest.domain.symbols import check_symbol
 from condvest.errors import ConfigError, ObjectNotFound
 from condvest.storage import layout
+from condvest.storage.bars_file import decode_bars
 from condvest.storage.closures import read_closures
 from condvest.storage.opening import open_store
-from condvest.storage.parquet import decode
 from condvest.storage.store import Store
 
 if TYPE_CHECKING:
@@ -135,12 +135,12 @@ class Lake:
         """
         wanted = Wanted(sessions=parse_interval(interval), adjusted=adjusted, as_of=as_of, anchor=anchor)
         check_bounds(first, last)
-        key = layout.data_key(symbol)
+        key = layout.data_key(check_symbol(symbol))
         try:
             stored = self.store.get(key)
         except ObjectNotFound:
             raise self._unknown(symbol) from None
-        return between(self.made(symbol, decode(stored.data, DAILY_SCHEMA, key), wanted), first, last)
+        return between(self.made(symbol, decode_bars(stored.data, key, may_be_empty=True), wanted), first, last)
 
     def symbols(self) -> pa.Table:
         """Return the symbols with consolidated bars, ascending, and what the state database, where given, knows of them.
@@ -165,7 +165,7 @@ class Lake:
         Columns: symbol, date, `seen_at` (UTC: when the new values came), `old_open` to `old_transactions`, `new_open` to
         `new_transactions`; raw prices, by `seen_at`, then symbol. Read from the landed answers.
         """
-        check_bounds(session, None)
+        check_day("session", session)
         return landed.restatements(self.store, session)
 
     def sql(self, query: str) -> pa.Table:

@@ -6,6 +6,7 @@ through the `Store`, and a query cannot harm a lake. A folder, S3 and memory tak
 
 from __future__ import annotations
 
+import reprlib
 import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -149,6 +150,10 @@ def run(query: str, views: Mapping[str, View]) -> pa.Table:
 
 
 def _check(query: str) -> None:
+    try:
+        query.encode()
+    except UnicodeEncodeError:
+        raise ConfigError(f"query holds what is no text: {reprlib.repr(query)}; write it in UTF-8") from None
     statements = duckdb.extract_statements(query)
     if len(statements) != 1:
         raise ConfigError(f"query holds {len(statements)} statements: give exactly one, such as FROM symbols")

@@ -21,6 +21,7 @@ from condvest.domain.calendar import INTERVALS
 from condvest.domain.resample import PERIOD_SCHEMA
 from condvest.errors import DataError, ObjectNotFound
 from condvest.storage import layout
+from condvest.storage.bars_file import decode_bars
 from condvest.storage.parquet import decode
 from condvest.storage.store import Store, Stored
 
@@ -81,7 +82,7 @@ def _stored_bars(schema: pa.Schema, key: str, stored: Stored | None, names: Sequ
 
 def _made_bars(make: Make, wanted: Wanted, key: str, stored: Stored | None, _: Sequence[str]) -> pa.Table:
     """Return what is wanted of the daily bars in one symbol's file."""
-    bars = decode(_present(key, stored), DAILY_SCHEMA, key)
+    bars = decode_bars(_present(key, stored), key, may_be_empty=True)
     found = layout.parse_bronze_key(key)
     return make(found.symbol if found else "", bars, wanted)
 

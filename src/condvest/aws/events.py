@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import reprlib
 from collections.abc import Collection
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -221,23 +222,27 @@ Value = TypeVar("Value")
 
 
 def _checked(adapter: TypeAdapter[Value], given: object, name: str, *, within: str = "") -> Value:
+    # A dataclass takes its strictness from here, a model has its own. A field has its name in events, and no other.
+    exact: dict[str, Any] = {"strict": True, "extra": "forbid"} if adapter is _PLAN or adapter is _REFUSED else {}
     try:
-        return adapter.validate_json(json.dumps(given))
+        return adapter.validate_json(json.dumps(given), by_alias=True, by_name=False, **exact)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=True)[0]
-        where = ".".join(str(part) for part in ([within] if within else []) + [*first["loc"]]) or name
-        if first["type"] == "extra_forbidden":
-            raise ConfigError(
-                f"event field {where!r} is not known; the fields are {', '.join(_fields(adapter, first['loc']))}; correct or"
-                " remove it"
-            ) from None
-        said = str(first["msg"]).removeprefix("Value error, ")
-        if first["type"] == "value_error" and isinstance(first["input"], dict):
-            raise ConfigError(f"event{'' if where == name else f' field {where!r}'}: {said}") from None
-        shown = repr(first["input"])[:60]
-        raise ConfigError(
-            f"event field {where!r} is {shown}: {said[:1].lower() + said[1:]}; correct or remove it"
-        ) from None
+        raise _refusal(error, adapter, name, within) from None
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{name} is no JSON ({error}); give an object of known fields") from None
+
+
+def _refusal(error: ValidationError, adapter: TypeAdapter[Any], name: str, within: str) -> ConfigError:
+    first = error.errors(include_url=False, include_input=True)[0]
+    where = ".".join(str(part) for part in ([within] if within else []) + [*first["loc"]]) or name
+    if first["type"] == "extra_forbidden":
+        known = ", ".join(_fields(adapter, first["loc"]))
+        return ConfigError(f"event field {where!r} is not known; the fields are {known}; correct or remove it")
+    said = str(first["msg"]).removeprefix("Value error, ")
+    if first["type"] == "value_error" and isinstance(first["input"], dict):
+        return ConfigError(f"event{'' if where == name else f' field {where!r}'}: {said}")
+    told = f"event field {where!r} is {reprlib.repr(first['input'])}: {said[:1].lower() + said[1:]}"
+    return ConfigError(f"{told}; correct or remove it")
 
 
 def _fields(adapter: TypeAdapter[Any], where: tuple[int | str, ...]) -> list[str]:

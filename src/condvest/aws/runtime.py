@@ -273,7 +273,7 @@ def run_here(handler: Callable[[Any, Context], Answer]) -> None:
     parser.add_argument("event", nargs="?", default="{}", help='the event as JSON, for example {"mode": "incremental"}')
     try:
         print(json.dumps(handler(json.loads(parser.parse_args().event), _Here()), indent=1))  # noqa: T201 - the answer
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
         parser.error(f"the event is no JSON: {error}")
     except CondvestError as error:
         sys.stderr.write(f"{error}\n")

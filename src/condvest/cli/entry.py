@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -112,6 +113,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     as_json = "--json" in words  # as well when the options cannot be read
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # What is no text in the terminal's encoding is escaped: a word of the command line need not be UTF-8 at all.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = application(args=words, prog_name="condvest", standalone_mode=False)
         sys.stdout.flush()

@@ -97,9 +97,14 @@ def print_table(table: pa.Table, output: Format, about: Mapping[str, Any]) -> No
         ConfigError: parquet onto a terminal, or a column that CSV cannot hold.
     """
     if output == "json":
-        print_json({**about, "columns": table.column_names, "rows": table.to_pylist()})
+        twice = next((name for name in table.column_names if table.column_names.count(name) > 1), None)
+        if twice is not None:
+            raise ConfigError(f"--format json: two columns are named {twice!r}; give each a name of its own with AS")
+        columns = [_listed(table, place, output) for place in range(table.num_columns)]
+        rows = [dict(zip(table.column_names, row, strict=True)) for row in zip(*columns, strict=True)]
+        print_json({**about, "columns": table.column_names, "rows": rows})
     elif output == "table":
-        columns = [table.column(place).to_pylist() for place in range(table.num_columns)]
+        columns = [_listed(table, place, output) for place in range(table.num_columns)]
         print_rows(table.column_names, list(zip(*columns, strict=True)))
     elif output == "csv":
         _write_bytes(_as_csv(table))
@@ -109,6 +114,24 @@ def print_table(table: pa.Table, output: Format, about: Mapping[str, Any]) -> No
                 "--format parquet is binary and stdout is a terminal; send it to a file: ... > bars.parquet"
             )
         _write_bytes(_as_parquet(table))
+
+
+def _listed(table: pa.Table, place: int, output: Format) -> list[Any]:
+    """Return the values of a column; as text those that Python has no type for, such as nanoseconds and the year 10000."""
+    import pyarrow as pa
+
+    column = table.column(place)
+    try:
+        return list(column.to_pylist())
+    except (OverflowError, ValueError):
+        pass
+    try:
+        return list(column.cast(pa.string()).to_pylist())
+    except (pa.ArrowException, ValueError):
+        raise ConfigError(
+            f"--format {output} cannot hold column {table.column_names[place]!r} ({column.type}); cast it to text in the"
+            " query, or use --format parquet"
+        ) from None
 
 
 def _as_csv(table: pa.Table) -> bytes:

@@ -38,6 +38,8 @@ DIVIDENDS_SCHEMA: Final = pa.schema(
 
 EPOCH: Final = date(1970, 1, 1)
 
+#: No split takes a share apart further, or joins more.
+MOST_RATIO: Final = 1e9
 #: A close older than this many days says nothing about a jump at the split.
 EVIDENCE_DAYS: Final = 15
 #: Smallest difference of logarithms (about 28 %) by which a jump can contradict a split: ordinary days move by less.
@@ -136,7 +138,10 @@ def _jump(day: date, days: Sequence[int], opens: Sequence[float], closes: Sequen
     at = bisect_left(days, number)
     if at == 0 or at == len(days) or days[at] != number or number - days[at - 1] > EVIDENCE_DAYS:
         return None
-    return math.log(closes[at - 1] / opens[at])
+    before, after = closes[at - 1], opens[at]
+    if not (before > 0 and after > 0 and 0 < before / after < math.inf):  # prices that break a rule are no evidence
+        return None
+    return math.log(before / after)
 
 
 def _judge_date(splits: list[Split], jump: float | None) -> list[Verdict]:

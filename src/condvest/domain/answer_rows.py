@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -14,12 +15,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from condvest.domain.bars import ANSWER_SCHEMA, Reject, split_by_rules
+from condvest.errors import DataError
 
 #: The values of a bar and their keys in a row; its symbol stands under `T`.
 KEYS: Final = {"open": "o", "high": "h", "low": "l", "close": "c", "volume": "v", "vwap": "vw", "transactions": "n"}
 _ZEROS: Final = {kind: pa.scalar(0, pa.int32()).cast(kind) for kind in (pa.date32(), pa.float64(), pa.int64())}
 #: What Python says of values that fit no column of Arrow's, besides Arrow's own errors.
 _NO_COLUMN: Final = (OverflowError, AttributeError, TypeError, UnicodeEncodeError)
+_MOST_LEVELS: Final = 50
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,10 @@ class ParsedBars:
 
 
 def read_rows(rows: list[Any], sessions: list[date]) -> ParsedBars:
-    """Read rows as JSON gives them, each with its session; none is dropped silently, and none spoils another."""
+    """Read rows as JSON gives them, each with its session; none is dropped silently, and none spoils another.
+
+    DataError: a row that must be rejected is nested too deeply to be kept.
+    """
     malformed: dict[int, tuple[str, str]] = {}
     try:
         bars = _table(rows, sessions)
@@ -98,9 +104,9 @@ def _malformed(row: object) -> str | None:
         if value is None:
             continue
         if isinstance(value, bool) or not isinstance(value, int | float):
-            return f"{name} is {value!r}, expected a number"
+            return f"{name} is {reprlib.repr(value)}, expected a number"
         if name == "transactions" and (value != value or abs(value) >= 2**63 or value != int(value)):
-            return f"transactions is {value!r}, expected a whole number below 2^63"
+            return f"transactions is {reprlib.repr(value)}, expected a whole number below 2^63"
         if isinstance(value, int) and abs(value) >= 2**1023:
             return f"{name} is beyond the range of a float"
     return None
@@ -123,7 +129,26 @@ def _plain(row: dict[str, Any]) -> dict[str, Any]:
     return {**row, **floats, "n": None if row.get("n") is None else int(row["n"])}
 
 
+def check_levels(value: object, what: str) -> None:
+    """Refuse with DataError what is nested deeper than any answer of the provider.
+
+    Where a parser gives up depends on how deep it was called: what one call could read the next one could not write.
+    """
+    level = [value]
+    for _ in range(_MOST_LEVELS):
+        level = [
+            inner
+            for one in level
+            if isinstance(one, dict | list)
+            for inner in (one.values() if isinstance(one, dict) else one)
+        ]
+        if not level:
+            return
+    raise DataError(f"{what}: nested more than {_MOST_LEVELS} levels deep, as no answer is; fetch it again")
+
+
 def _reject(row: object, session: date, rule: str, detail: str) -> Reject:
+    check_levels(row, f"a row of {session}")
     raw = json.dumps(row, sort_keys=True, separators=(",", ":"))
     return Reject(_symbol(row), session, rule, detail, raw)
 
@@ -131,10 +156,10 @@ def _reject(row: object, session: date, rule: str, detail: str) -> Reject:
 def _detail(rule: str) -> str:
     return {
         "symbol": "the symbol is impossible: 1 to 32 printable characters, the first a letter or digit",
-        "price": "open, high, low and close must be finite and above 0",
+        "price": "open, high, low and close must be numbers above 0, up to 1e30",
         "high_below_low": "high must not be below low",
-        "volume": "volume must be finite and not below 0",
-        "vwap": "vwap, where given, must be finite and not below 0",
+        "volume": "volume must be a number not below 0, up to 1e30",
+        "vwap": "vwap, where given, must be a number not below 0, up to 1e30",
         "transactions": "transactions, where given, must be from 0 to 10^10",
         "duplicate": "the answer holds two different rows for this symbol",
     }[rule]

@@ -8,6 +8,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import reprlib
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -18,15 +20,20 @@ from condvest.domain.calendar import new_york_date
 from condvest.errors import ConfigError, DataError
 
 __all__ = [
+    "MOST_BODY_BYTES",
     "ParsedBars",
     "SessionAnswer",
     "SessionRefusal",
     "SessionSource",
+    "gunzip",
     "parse_flat_file",
     "parse_grouped",
     "parse_range",
     "parse_session",
 ]
+
+#: A whole market's session is 1.5 MB. What unpacks to more than this is no answer, and would fill the memory.
+MOST_BODY_BYTES: Final = 256 << 20
 
 _FLAT_COLUMNS: Final = ("ticker", "volume", "open", "close", "high", "low", "window_start", "transactions")
 #: Spellings that a float of Python or C would take but that are no number of the provider's.
@@ -66,6 +73,20 @@ class SessionSource(Protocol):
         """Yield one outcome a session, in the order given, several requests in flight."""
 
 
+def gunzip(packed: bytes) -> bytes:
+    """Return the body in a gzip file. EOFError or zlib.error: it is none, or not whole. DataError: it is a bomb."""
+    body, rest = b"", packed
+    while rest or not packed:
+        member = zlib.decompressobj(wbits=31)
+        body += member.decompress(rest, MOST_BODY_BYTES + 1 - len(body))
+        if len(body) > MOST_BODY_BYTES:
+            raise DataError(f"{len(packed)} bytes hold more than {MOST_BODY_BYTES >> 20} MiB, as no answer does")
+        if not member.eof:
+            raise EOFError("it ends in the middle" if packed else "it is empty")
+        rest = member.unused_data.lstrip(b"\0")
+    return body
+
+
 def parse_session(kind: str, body: bytes, session: date) -> ParsedBars:
     """Read a landed answer for one session: `kind` is `grouped` or `flat_files`."""
     return parse_grouped(body, session) if kind == "grouped" else parse_flat_file(body, session)
@@ -94,7 +115,9 @@ def parse_range(body: bytes, symbol: str) -> ParsedBars:
     what = f"range answer for {symbol}"
     answer = _json_object(body, what)
     if answer.get("ticker", symbol) != symbol:
-        raise DataError(f"{what}: it is for {answer['ticker']!r}, not for {symbol!r}; nothing was taken; fetch again")
+        raise DataError(
+            f"{what}: it is for {reprlib.repr(answer['ticker'])}, not for {symbol!r}; nothing was taken; fetch again"
+        )
     if answer.get("adjusted") is True:
         raise DataError(f"{what}: prices are adjusted, the lake holds raw ones; ask with adjusted=false")
     rows = [{**row, "T": symbol} if isinstance(row, dict) else row for row in _results(answer, what)]
@@ -107,7 +130,8 @@ def parse_flat_file(body: bytes, session: date) -> ParsedBars:
     A file whose rows are of another session is refused as a whole (DataError), as is one with other columns.
     """
     try:
-        lines = list(csv.reader(io.StringIO(body.decode("utf-8"))))
+        # Strict: else a quote that is never closed takes all later rows into one.
+        lines = list(csv.reader(io.StringIO(body.decode("utf-8")), strict=True))
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"flat file of {session}: not CSV in UTF-8 ({error}); fetch it again") from error
     if not lines or tuple(lines[0]) != _FLAT_COLUMNS:
@@ -125,7 +149,10 @@ def _flat_row(line: list[str]) -> dict[str, Any]:
     if len(line) != len(_FLAT_COLUMNS):
         return {"T": line[0] if line else "", "raw": line}
     named = dict(zip(_FLAT_COLUMNS, line, strict=True))
-    row: dict[str, Any] = {"T": named["ticker"], "window_start": _number(named["window_start"], int)}
+    start = _number(named["window_start"], int)
+    if not isinstance(start, int):  # whose day it is nobody can tell
+        return {"T": named["ticker"], "raw": line}
+    row: dict[str, Any] = {"T": named["ticker"], "window_start": start}
     for name in ("open", "high", "low", "close", "volume"):
         row[KEYS[name]] = _number(named[name], float)
     if named["transactions"]:
@@ -164,7 +191,7 @@ def _start_session(row: object, what: str) -> date:
     start = row.get("t") if isinstance(row, dict) else None
     day = None if isinstance(start, bool) or not isinstance(start, int | float) else _day_of(start, 1000)
     if day is None:
-        raise DataError(f"{what}: t={start!r} is no time in milliseconds; nothing was taken; fetch again")
+        raise DataError(f"{what}: t={reprlib.repr(start)} is no time in milliseconds; nothing was taken; fetch again")
     return day
 
 

@@ -36,12 +36,16 @@ ANSWER_SCHEMA: Final = pa.schema([pa.field("symbol", pa.string()), pa.field("dat
 DAILY_SCHEMA: Final = pa.schema([*ANSWER_SCHEMA, pa.field("ingested_at", UTC_MICROSECONDS)])
 
 
-# Typed once: Arrow takes longer to find the type of a Python number than to compare a column with it.
-_ZERO: Final = pa.scalar(0.0, pa.float64())
-_NO_COUNT: Final = pa.scalar(0, pa.int64())
+#: No price and no volume is larger. Sums, products and split factors of larger ones would leave the range of floats.
+MOST_VALUE: Final = 1e30
 #: A thousand times the trades of a whole market's day. Sums of any length stay below 2^53, as they are added up as floats.
 MOST_TRANSACTIONS: Final = 10**10
-_MOST: Final = pa.scalar(MOST_TRANSACTIONS, pa.int64())
+
+# Typed once: Arrow takes longer to find the type of a Python number than to compare a column with it.
+_ZERO: Final = pa.scalar(0.0, pa.float64())
+_MOST: Final = pa.scalar(MOST_VALUE, pa.float64())
+_NO_COUNT: Final = pa.scalar(0, pa.int64())
+_MOST_COUNT: Final = pa.scalar(MOST_TRANSACTIONS, pa.int64())
 _FALSE: Final = pa.scalar(False, pa.bool_())
 _TRUE: Final = pa.scalar(True, pa.bool_())
 
@@ -60,27 +64,27 @@ class Reject:
 def broken_rules(bars: pa.Table) -> dict[str, pa.BooleanArray]:
     """Return, per rule, which rows of a table with the `ANSWER_SCHEMA` columns break it.
 
-    Rules: `symbol` (impossible symbol), `price` (missing, not finite or not positive), `high_below_low`, `volume`
-    (missing, not finite or negative), `vwap` (given, but negative or not finite) and `transactions` (given, but negative
-    or above `MOST_TRANSACTIONS`).
+    Rules: `symbol` (impossible symbol), `price` (missing, no number up to `MOST_VALUE` or not positive), `high_below_low`,
+    `volume` (missing, no such number or negative), `vwap` (given, but negative or no such number) and
+    `transactions` (given, but negative or above `MOST_TRANSACTIONS`).
     """
     symbols = bars["symbol"].to_pylist()
     bad_symbol = pa.array([not (symbol is not None and is_valid_symbol(symbol)) for symbol in symbols], pa.bool_())
     bad_price = pa.array([False] * len(symbols), pa.bool_())
     for name in PRICE_NAMES:
-        sound = pc.and_(pc.is_finite(bars[name]), pc.greater(bars[name], _ZERO))
+        sound = pc.and_(pc.less_equal(bars[name], _MOST), pc.greater(bars[name], _ZERO))
         bad_price = pc.or_(bad_price, pc.invert(pc.fill_null(sound, _FALSE)))
-    sound_volume = pc.and_(pc.is_finite(bars["volume"]), pc.greater_equal(bars["volume"], _ZERO))
-    sound_vwap = pc.and_(pc.is_finite(bars["vwap"]), pc.greater_equal(bars["vwap"], _ZERO))
-    trades = bars["transactions"]
-    bad_trades = pc.or_(pc.less(trades, _NO_COUNT), pc.greater(trades, _MOST))
+    sound_volume = pc.and_(pc.less_equal(bars["volume"], _MOST), pc.greater_equal(bars["volume"], _ZERO))
+    sound_vwap = pc.and_(pc.less_equal(bars["vwap"], _MOST), pc.greater_equal(bars["vwap"], _ZERO))
+    count = bars["transactions"]
+    sound_count = pc.and_(pc.greater_equal(count, _NO_COUNT), pc.less_equal(count, _MOST_COUNT))
     return {
         "symbol": _flat(bad_symbol),
         "price": _flat(bad_price),
         "high_below_low": _flat(pc.fill_null(pc.less(bars["high"], bars["low"]), _FALSE)),
         "volume": _flat(pc.invert(pc.fill_null(sound_volume, _FALSE))),
         "vwap": _flat(pc.invert(pc.fill_null(sound_vwap, _TRUE))),
-        "transactions": _flat(pc.fill_null(bad_trades, _FALSE)),
+        "transactions": _flat(pc.invert(pc.fill_null(sound_count, _TRUE))),
     }
 
 
@@ -108,7 +112,7 @@ def split_by_rules(bars: pa.Table) -> tuple[pa.Table, dict[int, str]]:
 def _is_sound(bars: pa.Table) -> bool:
     """Say whether surely no row breaks a rule of `broken_rules`; a few whole columns tell, for the usual answer.
 
-    The sum of a row's numbers is finite only if each is (one that is too large for a sum is looked at row by row).
+    The sum of a row's numbers is in bounds only if each is (one that is too large for a sum is looked at row by row).
     """
     required = [bars[name] for name in (*PRICE_NAMES, "volume")]
     if any(column.null_count for column in (bars["symbol"], *required)):
@@ -118,7 +122,7 @@ def _is_sound(bars: pa.Table) -> bool:
     numbers = required + [bars["vwap"]] * (bars["vwap"].null_count < bars.num_rows)
     sums = [reduce(pc.add, numbers[:5]), *numbers[5:]]
     return (
-        all(pc.all(pc.is_finite(column)).as_py() is not False for column in sums)
+        all(pc.all(pc.less_equal(column, _MOST)).as_py() is not False for column in sums)
         and all(pc.all(pc.greater(column, _ZERO)).as_py() is not False for column in required[:4])
         and all((pc.min(column).as_py() or 0) >= 0 for column in (*numbers[4:], bars["transactions"]))
         and (pc.max(bars["transactions"]).as_py() or 0) <= MOST_TRANSACTIONS

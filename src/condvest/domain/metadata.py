@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from typing import Any, Final, Literal, TypeAlias, TypeVar
 
-from condvest.domain.actions import Dividend, Split
+from condvest.domain.actions import MOST_RATIO, Dividend, Split
+from condvest.domain.bars import MOST_VALUE
 from condvest.domain.records import SymbolRow
 from condvest.domain.symbols import is_valid_symbol
+from condvest.errors import ConfigError
 
 Row = Mapping[str, Any]
 #: The provider's listings that come in pages.
@@ -39,29 +42,33 @@ def parse_rows(rows: Iterable[Row], parse: Callable[[Row], Parsed]) -> tuple[lis
     for row in rows:
         try:
             good.append(parse(row))
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             reason = f"no {error}" if isinstance(error, KeyError) else str(error)
-            bad.append(f"{dict(row)!r}: {reason}"[:300])
+            bad.append(f"{repr(dict(row))[:200]}: {reason[:100]}")
     return good, bad
 
 
 def split_of(row: Row, seen: datetime) -> Split:
-    """Read one split; ValueError, KeyError or TypeError for one that cannot be: ratios must be finite and above 0."""
-    ratio = _positive(row["split_from"], "split_from"), _positive(row["split_to"], "split_to")
-    kind = str(row.get("adjustment_type") or "")
-    return Split(_symbol(row), date.fromisoformat(row["execution_date"]), *ratio, kind, seen)
+    """Read one split; ValueError, KeyError or TypeError for one that cannot be: ratios are above 0, up to `MOST_RATIO`."""
+    old, new = _positive(row["split_from"], "split_from"), _positive(row["split_to"], "split_to")
+    if not 1 / MOST_RATIO <= new / old <= MOST_RATIO:
+        raise ValueError(f"split_to / split_from is {new / old!r}, beyond any split")
+    kind = _text(row, "adjustment_type") or ""
+    return Split(_symbol(row), date.fromisoformat(row["execution_date"]), old, new, kind, seen)
 
 
 def dividend_of(row: Row, seen: datetime) -> Dividend:
     """Read one cash dividend; ValueError, KeyError or TypeError for one that cannot be: the amount must be above 0."""
     amount = _positive(row["cash_amount"], "cash_amount")
-    texts = str(row.get("currency") or "USD"), str(row.get("distribution_type") or "")
+    texts = _text(row, "currency") or "USD", _text(row, "distribution_type") or ""
     return Dividend(_symbol(row), date.fromisoformat(row["ex_dividend_date"]), amount, *texts, seen)
 
 
 def symbol_of(row: Row) -> SymbolRow:
-    """Read one row of the list of tickers."""
-    active = bool(row.get("active", True))
+    """Read one row of the list of tickers; ValueError, KeyError or TypeError for one that cannot be."""
+    active = row.get("active", True)
+    if not isinstance(active, bool):
+        raise ValueError(f"active is {reprlib.repr(active)}, must be true or false")
     return SymbolRow(
         symbol=_symbol(row),
         name=_text(row, "name"),
@@ -81,24 +88,32 @@ def details_of(row: Row, now: datetime) -> SymbolRow:
     """Read the details of one ticker, asked for at `now`; a row with the ticker alone, where there are none, counts as asked."""
     listed = row.get("list_date")
     cap = row.get("market_cap")
+    if isinstance(cap, bool) or not isinstance(cap, int | float | None):
+        raise ValueError(f"market_cap is {reprlib.repr(cap)}, must be a number")
     return SymbolRow(
         symbol=_symbol(row),
         list_date=date.fromisoformat(listed) if listed else None,
         sic_code=_text(row, "sic_code"),
         sic_description=_text(row, "sic_description"),
-        market_cap=float(cap) if isinstance(cap, int | float) and math.isfinite(cap) else None,
+        market_cap=float(cap) if cap is not None and math.isfinite(cap) else None,
         details_at=now,
     )
 
 
 def closures_of(rows: Iterable[Row], is_session: Callable[[date], bool]) -> list[date]:
-    """Return the days on which NYSE announces to be closed though a session is scheduled, ascending."""
+    """Return the days on which NYSE announces to be closed though a session is scheduled, ascending.
+
+    ValueError: a date is none, or outside the calendar.
+    """
     days = set()
     for row in rows:
         if row.get("exchange") == "NYSE" and row.get("status") == "closed":
             day = date.fromisoformat(str(row.get("date")))
-            if is_session(day):
-                days.add(day)
+            try:
+                if is_session(day):
+                    days.add(day)
+            except ConfigError as error:  # of the provider's date, not of a setting
+                raise ValueError(str(error)) from None
     return sorted(days)
 
 
@@ -127,19 +142,28 @@ def _identity(action: Split | Dividend) -> tuple[object, ...]:
 def _symbol(row: Row) -> str:
     symbol = row["ticker"]
     if not isinstance(symbol, str) or not is_valid_symbol(symbol):
-        raise ValueError(f"the symbol {symbol!r} is impossible")
+        raise ValueError(f"the symbol {reprlib.repr(symbol)} is impossible")
     return symbol
 
 
 def _positive(value: object, name: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
-        raise ValueError(f"{name} is {value!r}, must be a finite number above 0")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= MOST_VALUE:
+        raise ValueError(f"{name} is {reprlib.repr(value)}, must be a number above 0, up to {MOST_VALUE:g}")
     return float(value)
 
 
 def _text(row: Row, name: str) -> str | None:
+    """Return a text, None where there is none; ValueError for what no table can hold as text, or is none."""
     value = row.get(name)
-    return None if value is None or value == "" else str(value)
+    if value is None or value == "":
+        return None
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise ValueError(f"{name} is {reprlib.repr(value)}, must be a text")
+    text = str(value)
+    # JSON may name half of a surrogate pair, which UTF-8 cannot hold, and NUL, which PostgreSQL does not take.
+    if any(sign == "\0" or "\ud800" <= sign <= "\udfff" for sign in text):
+        raise ValueError(f"{name} is {reprlib.repr(value)}, which is no text that can be kept")
+    return text
 
 
 def _instant(value: object) -> datetime | None:

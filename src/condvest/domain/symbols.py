@@ -6,6 +6,7 @@ Case matters (`BCPC` and `BCpC` are two securities), and file systems may not ke
 from __future__ import annotations
 
 import re
+import reprlib
 from functools import lru_cache
 from urllib.parse import unquote
 
@@ -28,7 +29,7 @@ def is_valid_symbol(text: str) -> bool:
 
 def check_symbol(text: str) -> str:
     """Return a symbol unchanged, its case too; ConfigError when it cannot be one."""
-    if not is_valid_symbol(text):
+    if not isinstance(text, str) or not is_valid_symbol(text):
         raise ConfigError(
             f"symbol {_shown(text)} is not possible: it needs 1 to 32 printable ASCII characters, first a letter or"
             " digit, no space, quote, slash, backslash or '..'; write it as the provider does, for example BRK.B"
@@ -68,5 +69,7 @@ def decode_symbol(encoded: str) -> str:
     return symbol
 
 
-def _shown(text: str) -> str:
+def _shown(text: object) -> str:
+    if not isinstance(text, str):
+        return reprlib.repr(text)
     return repr(text if len(text) <= 48 else f"{text[:45]}...")

@@ -9,12 +9,10 @@ from itertools import islice
 from typing import Final, TypeVar
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from condvest.domain.bars import DAILY_SCHEMA, is_history
 from condvest.errors import DataError
 from condvest.storage import layout
-from condvest.storage.parquet import decode
+from condvest.storage.bars_file import decode_bars
 from condvest.storage.store import Store, Stored
 
 T = TypeVar("T")
@@ -95,24 +93,7 @@ def read_file(key: str, stored: Stored | None) -> ReadFile:
     if stored is None:
         return ReadFile(key, None, None, None)
     try:
-        bars = decode(stored.data, DAILY_SCHEMA, key)
-        _check(key, bars)
+        bars = decode_bars(stored.data, key)
     except DataError as error:
         return ReadFile(key, stored.etag, None, str(error), stored.data)
     return ReadFile(key, stored.etag, bars, None)
-
-
-def _check(key: str, bars: pa.Table) -> None:
-    found = layout.parse_bronze_key(key)
-    if found is None or bars.num_rows == 0:
-        raise DataError(f"{key}: holds no bars; delete it and run `condvest consolidate --force-full`")
-    if not pc.all(
-        pc.fill_null(pc.equal(bars["symbol"], pa.scalar(found.symbol, pa.string())), pa.scalar(False, pa.bool_()))
-    ).as_py():
-        raise DataError(f"{key}: holds rows of another symbol than {found.symbol}; restore it from a copy")
-    if any(bars[name].null_count for name in ("date", "open", "high", "low", "close", "volume", "ingested_at")):
-        raise DataError(f"{key}: a column that is never null holds nulls; restore it from a copy")
-    if found.session is not None and bars["date"].to_pylist() != [found.session]:
-        raise DataError(f"{key}: must hold the one bar of {found.session}; delete it and fetch that session again")
-    if not is_history(bars):
-        raise DataError(f"{key}: sessions are not strictly ascending; restore it from a copy")

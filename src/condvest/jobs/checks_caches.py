@@ -173,10 +173,12 @@ def check_beside(store: Store, findings: Findings, intervals: Collection[int]) -
 def _check_cleanup_manifest(store: Store, findings: Findings) -> None:
     try:
         runs = json.loads(store.get(layout.CLEANUP_MANIFEST).data)["runs"]
+        if not isinstance(runs, list):
+            raise TypeError(type(runs).__name__)
         findings.counts["cleanups"] += len(runs)
     except ObjectNotFound:
         return
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         what = f"{layout.CLEANUP_MANIFEST}: cannot be read ({type(error).__name__})"
         findings.broken(
             "cleanup_manifest", what, "restore it from a copy, or delete it: the next vacuum begins a new one"

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from condvest.domain.answer_rows import check_levels
 from condvest.domain.metadata import details_of, parse_rows, symbol_of
 from condvest.domain.records import SymbolRow
 from condvest.errors import DataError
@@ -91,6 +92,7 @@ def _results(store: Store, key: str) -> list[dict[str, Any]]:
         results = json.loads(unpack(store.get(key).data, key))["results"]
         if not isinstance(results, list) or not all(isinstance(row, dict) for row in results):
             raise TypeError("results is no list of objects")
-    except (ValueError, KeyError, TypeError) as error:
+        check_levels(results, key)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(f"{key}: the landed listing cannot be read ({error}); fetch metadata again") from error
     return results

@@ -175,7 +175,7 @@ def _runs(store: Store) -> tuple[list[Any], When]:
         runs = json.loads(stored.data)["runs"]
         if not isinstance(runs, list):
             raise TypeError(type(runs).__name__)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         warn("cleanup_manifest_unreadable", error=error, remedy="a new one is begun; past removals are not needed")
         return [], if_match(stored.etag)
     return runs, if_match(stored.etag)

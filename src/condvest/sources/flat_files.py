@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gzip
 import re
 import zlib
 from collections.abc import Iterator, Sequence
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import S3Store
 
-from condvest.domain.answers import ParsedBars, SessionAnswer, SessionRefusal, parse_flat_file
+from condvest.domain.answers import ParsedBars, SessionAnswer, SessionRefusal, gunzip, parse_flat_file
 from condvest.errors import ConfigError, DataError, NotEntitled, NotYetAvailable, TransientError
 from condvest.sources.http import checked_base_url
 from condvest.sources.retry import DEFAULT_RETRY, RetryPolicy, retried
@@ -184,9 +183,9 @@ def _opened(bucket: str, endpoint: str, credential: S3Credential, *, timeout_sec
 
 def _unpacked(packed: bytes, session: date) -> tuple[bytes, ParsedBars]:
     try:
-        body = gzip.decompress(packed)
+        body = gunzip(packed)
         return body, parse_flat_file(body, session)
-    except (EOFError, OSError, zlib.error) as error:
+    except (EOFError, zlib.error) as error:
         raise TransientError(f"{len(packed)} bytes that are no whole gzip file ({error})") from error
     except DataError as error:
         raise TransientError(

@@ -6,6 +6,7 @@ import asyncio
 import ipaddress
 import json
 import logging
+import re
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ import httpx
 from aiolimiter import AsyncLimiter
 
 from condvest.aio import io_loop
+from condvest.domain.answer_rows import check_levels
+from condvest.domain.answers import MOST_BODY_BYTES
 from condvest.errors import ConfigError, DataError, NotEntitled, NotYetAvailable, TransientError
 from condvest.sources.redaction import redaction
 from condvest.sources.retry import DEFAULT_RETRY, BusyError, RetryPolicy, retried
@@ -30,6 +33,9 @@ _BASE_SETTING: Final = "POLYGON_BASE_URL"
 # Statuses that a good body never has; DELAYED is a good answer on delayed plans.
 _BAD_STATUSES: Final = ("ERROR", "NOT_AUTHORIZED", "NOT_FOUND")
 _BIG_BODY_BYTES: Final = 32_768
+_OF_TRANSFER: Final = ("content-encoding", "content-length", "transfer-encoding")
+#: What a client can ask for: printable ASCII, and no longer than servers take.
+_ADDRESS: Final = re.compile(r"[!-~]{1,16384}")
 
 # At DEBUG it prints the headers of answers, and a server may repeat the key in them.
 logging.getLogger("httpcore").setLevel(logging.INFO)
@@ -142,7 +148,7 @@ class ProviderClient:
             parts = urlsplit(url)
         except ValueError:
             parts = urlsplit("")
-        if not (parts.path.startswith("/") and parts.path.isascii()):
+        if not parts.path.startswith("/") or not _ADDRESS.fullmatch(url):
             raise DataError(
                 "next_url of the provider is no URL; a listing would end short; run the command again later"
             )
@@ -155,7 +161,6 @@ class ProviderClient:
         response = await self._send(path, params)
         # A server may repeat what it was sent: without the key, whatever is made of the answer is without it.
         body = self._redaction.body(response.content)
-        self._bytes_in += response.num_bytes_downloaded
         if response.status_code != 200:
             raise self._refusal(path, response, body)
         try:
@@ -175,7 +180,8 @@ class ProviderClient:
             try:
                 # httpx bounds each read; this bounds the whole: a server that drips bytes must not hold us for ever.
                 async with asyncio.timeout(self._timeout_seconds):
-                    return await self._http.get(url, params=params or None)
+                    async with self._http.stream("GET", url, params=params or None) as response:
+                        return await self._read(response)
             except TimeoutError:
                 failure = f"no whole answer within {self._timeout_seconds:g} s"
             except httpx.HTTPError as error:
@@ -188,6 +194,17 @@ class ProviderClient:
                 " CA of a proxy in between, if there is one, in SSL_CERT_FILE"
             )
         raise TransientError(failure)
+
+    async def _read(self, response: httpx.Response) -> httpx.Response:
+        """Return the whole answer, unpacked, as long as it is of a size that an answer may have."""
+        body = bytearray()
+        async for part in response.aiter_bytes():
+            body += part
+            if len(body) > MOST_BODY_BYTES:
+                raise TransientError(f"an answer of more than {MOST_BODY_BYTES >> 20} MiB, as none is")
+        self._bytes_in += response.num_bytes_downloaded
+        headers = [(name, value) for name, value in response.headers.items() if name not in _OF_TRANSFER]
+        return httpx.Response(response.status_code, headers=headers, content=bytes(body))
 
     def _refusal(self, path: str, response: httpx.Response, body: bytes) -> Exception:
         """Return the error that an answer other than 200 stands for."""
@@ -226,6 +243,7 @@ def decode_json(body: bytes) -> Any:
         answer = json.loads(body)
     except (ValueError, RecursionError) as error:
         raise DataError(f"the body ({len(body)} bytes) is not JSON") from error
+    check_levels(answer, f"the body ({len(body)} bytes)")
     if isinstance(answer, dict) and answer.get("status") in _BAD_STATUSES:
         said = answer.get("message") or answer.get("error") or "no reason given"
         raise DataError(f"status {answer['status']} in a 200 answer: {said}")

@@ -7,15 +7,22 @@ from dataclasses import astuple
 from typing import Any, Final, TypeVar
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from condvest.domain.actions import DIVIDENDS_SCHEMA, SPLITS_SCHEMA, Dividend, Split
-from condvest.errors import CommitConflict, ObjectNotFound
+from condvest.domain.actions import DIVIDENDS_SCHEMA, MOST_RATIO, SPLITS_SCHEMA, Dividend, Split
+from condvest.domain.bars import MOST_VALUE
+from condvest.errors import CommitConflict, DataError, ObjectNotFound
 from condvest.storage import layout
 from condvest.storage.parquet import decode, encode_table
 from condvest.storage.store import IF_ABSENT, Store, When, if_match
 
 Action = TypeVar("Action", Split, Dividend)
 _ATTEMPTS: Final = 20
+_ZERO: Final = pa.scalar(0.0, pa.float64())
+_MOST: Final = pa.scalar(MOST_VALUE, pa.float64())
+_MOST_RATIO: Final = pa.scalar(MOST_RATIO, pa.float64())
+_LEAST_RATIO: Final = pa.scalar(1 / MOST_RATIO, pa.float64())
+_POSITIVE: Final = frozenset({"split_from", "split_to", "cash_amount"})
 
 
 def read_splits(store: Store) -> list[Split]:
@@ -43,7 +50,16 @@ def _read(store: Store, key: str, schema: pa.Schema, kind: type[Action]) -> tupl
         stored = store.get(key)
     except ObjectNotFound:
         return [], IF_ABSENT
-    table = decode(stored.data, schema, key)
+    table = decode(stored.data, schema, key, needed=schema.names[:-1])  # `withdrawn_at` alone may be null
+    for name in _POSITIVE & set(schema.names):
+        numbers = table[name]
+        if not pc.all(pc.and_(pc.greater(numbers, _ZERO), pc.less_equal(numbers, _MOST)), min_count=0).as_py():
+            raise DataError(f"{key}: column {name} holds what is no number above 0; restore it from a copy")
+    if "split_to" in schema.names:
+        ratio = pc.divide(table["split_to"], table["split_from"])
+        sound = pc.and_(pc.less_equal(ratio, _MOST_RATIO), pc.greater_equal(ratio, _LEAST_RATIO))
+        if not pc.all(sound, min_count=0).as_py():
+            raise DataError(f"{key}: split_to and split_from make a ratio above {MOST_RATIO:g}; restore it from a copy")
     columns = [table[name].to_pylist() for name in schema.names]
     return [kind(*values) for values in zip(*columns, strict=True)], if_match(stored.etag)
 

@@ -51,7 +51,7 @@ def read_checkpoint(store: Store, sessions: int) -> tuple[Checkpoint | None, Whe
             months=_strings(content["months"]),
         )
         return checkpoint, if_match(stored.etag)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         warn("checkpoint_unreadable", key=key, error=error, remedy="the interval is built anew")
         return None, if_match(stored.etag)
 

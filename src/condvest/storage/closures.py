@@ -47,8 +47,11 @@ def _read(store: Store) -> tuple[list[date], When]:
     except ObjectNotFound:
         return [], IF_ABSENT
     try:
-        days = sorted({date.fromisoformat(text) for text in json.loads(stored.data)["closures"]})
-    except (ValueError, KeyError, TypeError) as error:
+        texts = json.loads(stored.data)["closures"]
+        if not isinstance(texts, list):  # else "" and {} would pass for no closures
+            raise TypeError(type(texts).__name__)
+        days = sorted({date.fromisoformat(text) for text in texts})
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(
             f'{layout.CLOSURES} cannot be read ({type(error).__name__}): it must be {{"closures": ["2027-01-05"]}}, and'
             " session ordinals hang on it; restore it from a copy"

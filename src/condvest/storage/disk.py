@@ -40,10 +40,20 @@ def write_file(path: str, data: bytes) -> os.stat_result:
         os.close(handle)
 
 
-def status_of(path: str) -> os.stat_result | None:
-    """Return a file's status, or None when there is none: nothing there, a folder, or a file higher up the path."""
+def open_no_link(path: str, flags: int) -> int:
+    """Open a file for `open`; a symbolic link is no object, and counts as nothing there."""
     try:
-        status = os.stat(path)
+        return os.open(path, flags | os.O_NOFOLLOW)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise FileNotFoundError(error.errno, error.strerror, path) from None
+        raise
+
+
+def status_of(path: str) -> os.stat_result | None:
+    """Return a file's status, or None when there is none: nothing there, a folder, a link, or a file higher up the path."""
+    try:
+        status = os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
     return status if stat.S_ISREG(status.st_mode) else None

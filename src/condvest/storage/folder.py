@@ -20,13 +20,23 @@ from typing import NamedTuple, TypeVar
 
 from condvest.aio import in_order
 from condvest.errors import CommitConflict, ConfigError, ObjectNotFound
-from condvest.storage.disk import clear_errors, etag_of, make_folder, newer, rename, status_of, sync, write_file
+from condvest.storage.disk import (
+    clear_errors,
+    etag_of,
+    make_folder,
+    newer,
+    open_no_link,
+    rename,
+    status_of,
+    sync,
+    write_file,
+)
 from condvest.storage.keys import check_key, check_prefix
 from condvest.storage.locks import StripedLocks
 from condvest.storage.store import ALWAYS, Meter, ObjectInfo, PutResult, Stored, When
 
 # Hot paths work on plain strings and `os` calls: a `pathlib` call costs as much as reading a small file.
-# ruff: noqa: PTH100, PTH108, PTH118, PTH120, PTH123
+# ruff: noqa: PTH100, PTH108, PTH118, PTH120
 
 T = TypeVar("T")
 
@@ -52,12 +62,19 @@ class FolderStore:
     def __init__(self, root: Path, *, fsync: bool = True) -> None:
         """Open the folder, without making it. `fsync=False` gives up durability at power failure, nothing else."""
         self.root = Path(os.path.abspath(root))
-        if self.root.exists() and not self.root.is_dir():
-            raise ConfigError(f"lake {str(self.root)!r} is a file: a lake is a folder; give another path")
-        self.url = self.root.as_uri()
+        try:
+            if self.root.exists() and not self.root.is_dir():
+                raise ConfigError(f"lake {str(self.root)!r} is a file: a lake is a folder; give another path")
+            self.url = self.root.as_uri()
+            self._true_base = os.path.join(os.path.realpath(self.root), "")
+        except (OSError, ValueError) as error:  # too long, a NUL, no text
+            raise ConfigError(
+                f"lake {ascii(str(root))[:80]} is no path of this system ({error}); give another"
+            ) from None
         self.meter = Meter()
         self._fsync = fsync
         self._base = os.path.join(self.root, "")
+        self._inside: set[str] = set()
         self._tmp = self.root / ".condvest" / "tmp"
         self._lock_folder = self.root / ".condvest" / "locks"
         self._locks = StripedLocks(self._lock_folder)
@@ -110,7 +127,7 @@ class FolderStore:
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """Walk the folder; see `Store.list`. Names that begin with a dot, and symbolic links, are no objects."""
-        check_prefix(prefix)
+        self._path(f"{check_prefix(prefix)}x")
         self.meter.add(lists=1)
         with clear_errors(self.url):
             yield from self._walk(prefix)
@@ -134,11 +151,27 @@ class FolderStore:
                 status = entry.stat()
                 yield ObjectInfo(prefix + name, status.st_size, etag_of(status))
 
+    def _path(self, key: str) -> str:
+        """Return the path of a key; ConfigError for a key that is impossible or leads out of the lake by a symbolic link."""
+        folder = check_key(key).rpartition("/")[0]
+        if folder not in self._inside:
+            try:
+                true = os.path.realpath(self._base + folder)
+            except (OSError, ValueError) as error:
+                raise ConfigError(f"key {ascii(key)[:80]}: no path of this system ({error})") from None
+            if f"{true}/" != f"{self._true_base}{folder}/" and folder:
+                raise ConfigError(
+                    f"key {key!r}: a folder of lake {self.url} is a symbolic link, which could lead anywhere; put the folder"
+                    " itself in its place, or make the whole lake's folder the link"
+                )
+            self._inside.add(folder)
+        return self._base + key
+
     def _read(self, key: str) -> Stored | None:
-        path = self._base + check_key(key)
+        path = self._path(key)
         with clear_errors(self.url):
             try:
-                with open(path, "rb", buffering=0) as file:
+                with open(path, "rb", buffering=0, opener=open_no_link) as file:
                     data, status = file.readall(), os.fstat(file.fileno())
             except _ABSENT:
                 self.meter.add(gets=1)
@@ -168,7 +201,7 @@ class FolderStore:
         """Write one slice of items to new files, listed in `aside`, and make those durable."""
         size_bytes = 0
         for key, data, when in items:
-            check_key(key)
+            self._path(key)
             path = f"{self._tmp}/{os.getpid()}-{self._token}-{next(self._numbers)}"
             with clear_errors(self.url):
                 try:
@@ -201,7 +234,7 @@ class FolderStore:
         return etags
 
     def _delete(self, keys: Iterable[str], folders: set[str]) -> None:
-        paths = [(check_key(key), self._base + key) for key in keys]
+        paths = [(key, self._path(key)) for key in keys]
         self.meter.add(deletes=len(paths))
         with clear_errors(self.url):
             present = [(key, path) for key, path in paths if status_of(path)]

@@ -18,7 +18,7 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from condvest.domain.answers import parse_range, parse_session
+from condvest.domain.answers import gunzip, parse_range, parse_session
 from condvest.domain.bars import DAILY_SCHEMA, changed_rows, overlay, stamp
 from condvest.errors import DataError
 from condvest.storage import layout
@@ -142,10 +142,8 @@ def pack(body: bytes) -> bytes:
 def unpack(data: bytes, key: str) -> bytes:
     """Decompress a landed body; DataError names the key of a corrupt one."""
     try:
-        if not data:  # to gzip, nothing is a whole file
-            raise EOFError("empty")
-        return gzip.decompress(data)
-    except (OSError, EOFError, zlib.error) as error:
+        return gunzip(data)
+    except (DataError, EOFError, zlib.error) as error:
         raise DataError(
             f"{key}: the landed answer is corrupt ({error}); restore it from a copy, or delete it and fetch that"
             " session again"

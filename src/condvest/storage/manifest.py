@@ -118,9 +118,9 @@ def _read(store: Store) -> tuple[dict[str, Entry], When]:
         return {}, IF_ABSENT
     when = if_match(stored.etag)
     try:
-        table = decode(stored.data, SCHEMA, layout.MANIFEST)
+        table = decode(stored.data, SCHEMA, layout.MANIFEST, needed=SCHEMA.names)
         return {entry.symbol: entry for entry in _entries(table)}, when
-    except (DataError, TypeError, KeyError) as error:
+    except (DataError, TypeError, KeyError, OverflowError) as error:
         warn("manifest_unreadable", key=layout.MANIFEST, error=error, remedy="it is a cache and is built again")
         return {}, when
 

@@ -33,8 +33,8 @@ def open_store(
     Raises:
         ConfigError: the URL has another form, or carries a credential (which is not repeated).
     """
-    if not url.strip():
-        raise ConfigError("lake URL is empty: give a path, file:///path or s3://bucket/prefix")
+    if not isinstance(url, str) or not url.strip():
+        raise ConfigError("lake URL is empty or no text: give a path, file:///path or s3://bucket/prefix")
     if "://" not in url:
         return _open_folder(Path(url), fsync=fsync)
     parts = _checked_url(url)

@@ -28,6 +28,11 @@ _RECENT: Final = _COMMON | {
     "use_dictionary": ["symbol", "source"],
     "column_encoding": dict.fromkeys(("date", "transactions"), "DELTA_BINARY_PACKED"),
 }
+#: How a time is stored, and the first and last that Python has: from the year 1 to the year 9999.
+_BOUNDS: Final[dict[pa.DataType, tuple[pa.DataType, int, int]]] = {
+    pa.date32(): (pa.int32(), -719_162, 2_932_896),
+    pa.timestamp("us", tz="UTC"): (pa.int64(), -62_135_596_800_000_000, 253_402_300_799_999_999),
+}
 # One row: statistics and dictionaries would be larger than the row.
 _SINGLE: Final = {"compression": "none", "store_schema": False, "use_dictionary": False, "write_statistics": False}
 
@@ -57,11 +62,12 @@ def encode_table(table: pa.Table) -> bytes:
     return _encode(table, _COMMON)
 
 
-def decode(data: bytes, schema: pa.Schema, key: str) -> pa.Table:
-    """Decode a parquet file and hold it against its schema.
+def decode(data: bytes, schema: pa.Schema, key: str, *, needed: Sequence[str] = ()) -> pa.Table:
+    """Decode a parquet file and hold it against its schema; the columns `needed` must hold no nulls.
 
     Raises:
-        DataError: the bytes are no parquet file, or a column is missing or of another type; it names the key.
+        DataError: the bytes are no parquet file, a column is missing or of another type, or a value in it is none (texts
+            that are not UTF-8, dates outside the years 1 to 9999); it names the key.
     """
     try:
         with pq.ParquetFile(pa.BufferReader(data)) as file:
@@ -72,7 +78,30 @@ def decode(data: bytes, schema: pa.Schema, key: str) -> pa.Table:
             f"{key}: not a readable parquet file ({what}); restore it from a copy or a version of the object, or delete it"
             " and run `condvest consolidate --force-full`, which rebuilds from landing"
         ) from error
-    return conform(table, schema, key)
+    table = conform(table, schema, key)
+    problem = _unsound(table, needed)
+    if problem:
+        raise DataError(f"{key}: {problem}; restore it from a copy or a version of the object")
+    return table
+
+
+def _unsound(table: pa.Table, needed: Sequence[str]) -> str | None:
+    """Return what cannot be a value of its column: pyarrow itself reads whatever bits there are."""
+    try:
+        table.validate(full=True)
+    except pa.ArrowException as error:
+        return f"holds values that are none ({str(error).splitlines()[0]})"
+    for field, column in zip(table.schema, table.columns, strict=True):
+        bounds = _BOUNDS.get(field.type)
+        if bounds is not None and len(column) > column.null_count:
+            stored, first, last = bounds
+            for chunk in (column.drop_null() if column.null_count else column).chunks:
+                numbers = chunk.view(stored).to_numpy()
+                if numbers.size and (numbers.min() < first or numbers.max() > last):
+                    return f"column {field.name} holds a time outside the years 1 to 9999"
+        if column.null_count and field.name in needed:
+            return f"column {field.name}, which is never null, holds nulls"
+    return None
 
 
 def written_by(data: bytes) -> str:
@@ -83,9 +112,10 @@ def written_by(data: bytes) -> str:
 
 def conform(table: pa.Table, schema: pa.Schema, key: str) -> pa.Table:
     """Return the table's columns in the order of a schema; DataError when one is missing or of another type."""
-    missing = [name for name in schema.names if name not in table.column_names]
+    missing = [name for name in schema.names if table.column_names.count(name) != 1]
     if missing:
-        raise DataError(f"{key}: column {missing[0]} is missing; a file of the lake has {', '.join(schema.names)}")
+        count = "there twice" if missing[0] in table.column_names else "missing"
+        raise DataError(f"{key}: column {missing[0]} is {count}; a file of the lake has {', '.join(schema.names)}")
     table = table.select(schema.names)
     wrong = [name for name in schema.names if table.schema.field(name).type != schema.field(name).type]
     if wrong:

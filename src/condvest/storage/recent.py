@@ -10,7 +10,7 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from condvest.domain.bars import ANSWER_SCHEMA
+from condvest.domain.bars import ANSWER_SCHEMA, PRICE_NAMES, is_history
 from condvest.errors import CommitConflict, DataError, ObjectNotFound
 from condvest.log import warn
 from condvest.storage import layout
@@ -21,6 +21,7 @@ from condvest.storage.store import IF_ABSENT, Store, When, if_match
 #: How many days before its own last bar a symbol's rows reach back.
 RECENT_DAYS: Final = 120
 _ATTEMPTS: Final = 20
+_NEVER_NULL: Final = ("symbol", "date", *PRICE_NAMES, "volume", "source")
 SCHEMA: Final = pa.schema([*ANSWER_SCHEMA, pa.field("source", pa.string())])
 
 
@@ -98,7 +99,7 @@ def _read(store: Store) -> tuple[Recent, bytes, When]:
         return Recent({}), b"", IF_ABSENT
     when = if_match(stored.etag)
     try:
-        table = decode(stored.data, SCHEMA, layout.RECENT_BARS).combine_chunks()
+        table = decode(stored.data, SCHEMA, layout.RECENT_BARS, needed=_NEVER_NULL).combine_chunks()
         return Recent(_by_symbol(table)), stored.data, when
     except DataError as error:
         warn("recent_bars_unreadable", key=layout.RECENT_BARS, error=error, remedy="it is a cache and is built again")
@@ -111,7 +112,10 @@ def _by_symbol(table: pa.Table) -> dict[str, tuple[str, pa.Table]]:
     symbols, sources = table["symbol"].combine_chunks(), table["source"].combine_chunks()
     starts = [0, *(at + 1 for at in pc.indices_nonzero(pc.not_equal(symbols[:-1], symbols[1:])).to_pylist())]
     bars = table.select(ANSWER_SCHEMA.names)
-    return {
+    found = {
         symbols[begin].as_py(): (sources[begin].as_py(), bars.slice(begin, stop - begin))
         for begin, stop in pairwise([*starts, table.num_rows])
     }
+    if len(found) < len(starts) or not all(is_history(rows) for _, rows in found.values()):
+        raise DataError(f"{layout.RECENT_BARS}: rows are not in the order of symbol and date; it is built again")
+    return found

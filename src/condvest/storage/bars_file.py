@@ -1,0 +1,45 @@
+"""Files of daily bars as they lie in bronze: decoded, and held against the key under which they lie."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from condvest.domain.bars import DAILY_SCHEMA, MOST_TRANSACTIONS, MOST_VALUE, PRICE_NAMES, is_history
+from condvest.errors import DataError
+from condvest.storage import layout
+from condvest.storage.parquet import decode
+
+#: Columns of a daily bar that never hold nulls, besides its symbol.
+_NEVER_NULL = ("date", "open", "high", "low", "close", "volume", "ingested_at")
+
+#: What is larger would leave the range of floats when bars are summed.
+_MOST = dict.fromkeys((*PRICE_NAMES, "volume", "vwap"), MOST_VALUE) | {"transactions": float(MOST_TRANSACTIONS)}
+
+
+def decode_bars(data: bytes, key: str, *, may_be_empty: bool = False) -> pa.Table:
+    """Decode the file of daily bars under a key (`DAILY_SCHEMA`): one symbol's, strictly ascending by session.
+
+    There is at least one, unless it `may_be_empty`. DataError, naming the key: it cannot be read, or does not hold what
+    its key says.
+    """
+    bars = decode(data, DAILY_SCHEMA, key)
+    found = layout.parse_bronze_key(key)
+    if may_be_empty and bars.num_rows == 0:
+        return bars
+    if found is None or bars.num_rows == 0:
+        raise DataError(f"{key}: holds no bars; delete it and run `condvest consolidate --force-full`")
+    if not pc.all(
+        pc.fill_null(pc.equal(bars["symbol"], pa.scalar(found.symbol, pa.string())), pa.scalar(False, pa.bool_()))
+    ).as_py():
+        raise DataError(f"{key}: holds rows of another symbol than {found.symbol}; restore it from a copy")
+    if any(bars[name].null_count for name in _NEVER_NULL):
+        raise DataError(f"{key}: a column that is never null holds nulls; restore it from a copy")
+    if found.session is not None and bars["date"].to_pylist() != [found.session]:
+        raise DataError(f"{key}: must hold the one bar of {found.session}; delete it and fetch that session again")
+    for name, most in _MOST.items():
+        if (pc.max(bars[name]).as_py() or 0) > most:
+            raise DataError(f"{key}: column {name} holds a number above {most:g}; restore it from a copy")
+    if not is_history(bars):
+        raise DataError(f"{key}: sessions are not strictly ascending; restore it from a copy")
+    return bars
