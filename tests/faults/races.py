@@ -45,6 +45,8 @@ RACES: Final[Sequence[tuple[str, tuple[str, ...]]]] = (
     ("fetch-meta", ("fetch-meta", "fetch-meta")),
     ("record", ("record", "record")),
     ("record", ("record", "fetch-due")),
+    ("replay", ("replay", "replay")),
+    ("replay", ("replay", "merge")),
     ("run", ("whole-day", "whole-day")),
     ("run", ("whole-day", "clean-up", "silver-full")),
 )

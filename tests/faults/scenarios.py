@@ -157,6 +157,28 @@ def silver_lost(site: Site) -> None:
         site.store.delete_many(key for key in keys if key.startswith(gone) or key.endswith("_checkpoint.json"))
 
 
+def days_lost(site: Site) -> None:
+    """Three sessions are not merged yet, and the `date=` files of two are gone."""
+    filled(site)
+    for _ in range(3):
+        site.next_evening()
+        site.fetch(site.past(1))
+    if site.is_open:
+        gone = {layout.daily_key(symbol, session) for symbol in SYMBOLS for session in site.past(2)}
+        site.store.delete_many(sorted(gone))
+
+
+def caches_lost(site: Site) -> None:
+    """Silver is gone in part, with manifest, recent bars and checkpoints, and the ledger has a session less."""
+    silver_lost(site)
+    if site.is_open:
+        site.store.delete_many([layout.MANIFEST, layout.RECENT_BARS])
+        last, rows = site.past(1)[0], site.state.sessions()
+        watermarks = dict.fromkeys(site.state.symbol_watermarks(), site.past(3)[0])
+        kept = [row for row in rows if row.session_date != last]
+        site.state.replace_ledger(kept, watermarks=watermarks, reason="the database is an old copy", now=site.now)
+
+
 def day_to_run(site: Site) -> None:
     """A session is over, and actions were announced."""
     actions_announced(site)
@@ -183,6 +205,8 @@ _ALL = (
     Scenario("resample-full", silver_lost, lambda site: site.resample(force_full=True)),
     Scenario("record", day_to_record, lambda site: site.record()),
     Scenario("rebuild", state_lost, lambda site: site.rebuild()),
+    Scenario("replay", days_lost, lambda site: site.replay(site.past(2))),
+    Scenario("repair", caches_lost, lambda site: site.repair()),
     Scenario("run", day_to_run, lambda site: site.run_day()),
 )
 SCENARIOS = {scenario.name: scenario for scenario in _ALL}

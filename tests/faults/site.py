@@ -15,6 +15,8 @@ from condvest.jobs.fetch_symbols import fetch_symbols
 from condvest.jobs.plan_sessions import rows_for
 from condvest.jobs.rebuild import rebuild_ledger
 from condvest.jobs.record_landed import record_landed
+from condvest.jobs.repair import repair
+from condvest.jobs.replay import replay
 from condvest.jobs.resample import resample
 from condvest.jobs.run_day import run_day
 from condvest.jobs.session_log import DetachedLog
@@ -137,6 +139,14 @@ class Site:
     def rebuild(self) -> Any:
         """Make ledger and watermarks anew from the lake."""
         return self._do(lambda: rebuild_ledger(self.store, self.state, calendar=self.calendar, now=self.now))
+
+    def replay(self, sessions: Sequence[date]) -> Any:
+        """Bring bars of some sessions back to bronze from landing."""
+        return self._do(lambda: replay(self.store, self.state, calendar=self.calendar, now=self.now, sessions=sessions))
+
+    def repair(self) -> Any:
+        """Build again what follows from something else."""
+        return self._do(lambda: repair(self.store, self.state, calendar=self.calendar, now=self.now))
 
     def run_day(self) -> Any:
         """Do the whole day."""

@@ -138,7 +138,7 @@ def test_a_broken_variant_is_caught(grounds: Grounds, control: str) -> None:
     [
         f"stops/folder/run/{SEED}/3",
         "race/folder/13/2",
-        "overtaken/folder/25/9",
+        "overtaken/folder/27/9",
         f"kill/folder/consolidate/{SEED}/5",
         f"disk/backfill/{SEED}/full/20",
         pytest.param(f"storm/fetch-old/{SEED}/1", marks=pytest.mark.s3),
