@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 from collections.abc import Iterator
@@ -115,7 +116,7 @@ class DatabaseTrials:
         """Take a server and a folder for the lakes."""
         self._server = server
         self._folder = folder
-        self._numbers = count()
+        self._numbers = (f"{os.getpid()}_{number}" for number in count())  # two processes may share the server
         self._made: dict[tuple[str, int], tuple[Address, str]] = {}
         self._clean: dict[tuple[str, int], tuple[Outcome, int]] = {}
 

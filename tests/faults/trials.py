@@ -1,6 +1,6 @@
 """The long run of trials: `make trials`. Prints what was tried, what was found, and the name of every trial that failed.
 
-python -m faults.trials [--seeds N] [--write FILE]     all of it, on two processes
+python -m faults.trials [--seeds N] [--thin N] [--write FILE]     all of it, on two processes
 python -m faults.trials NAME ...                       the trials of these names again, with their traces
 """
 
@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -77,8 +78,8 @@ class Tally:
         self.failed += [(verdict.name, problem) for problem in verdict.problems[:1]]
 
 
-def plan(seeds: int) -> Iterator[Item]:
-    """Yield everything that a long run tries, with so many seeds."""
+def plan(seeds: int, thin: int) -> Iterator[Item]:
+    """Yield everything that a long run tries, with so many seeds; `thin` storms and moments are one."""
     for seed in range(1, seeds + 1):
         yield from (Item("stop", ("folder", name, seed)) for name in SCENARIOS)
         yield from (Item("stops", ("folder", name, seed, chance)) for name in SCENARIOS for chance in range(20))
@@ -86,7 +87,7 @@ def plan(seeds: int) -> Iterator[Item]:
     yield from (Item("kill", ("folder", name, seed)) for seed in (1, 2) for name in SCENARIOS)
     yield from (Item("kill", ("s3", name, 1)) for name in _ON_S3)
     yield from (Item("torn", ("folder", name, 1)) for name in SCENARIOS)
-    yield from (Item("moment", ("folder", name, 1, chance)) for name in SCENARIOS for chance in range(10))
+    yield from (Item("moment", ("folder", name, 1, chance)) for name in SCENARIOS for chance in range(-(-10 // thin)))
     races = range(len(RACES))
     yield from (
         Item("race", (place, race, chance))
@@ -98,19 +99,19 @@ def plan(seeds: int) -> Iterator[Item]:
     yield from (
         Item("free", (place, race, chance)) for place in ("folder", "s3") for race in races for chance in range(3)
     )
-    yield from (Item("storm", (name, 1, chance)) for name in network.JOBS for chance in range(8))
+    yield from (Item("storm", (name, 1, chance)) for name in network.JOBS for chance in range(-(-8 // thin)))
     yield from (Item("disk", (name, 1, how)) for name in SCENARIOS for how in disk.FAILURES)
     yield from (Item("database", (name, 1, how)) for name in database.JOBS for how in ("lost", "unanswered"))
     yield from (Item("control", (name,)) for name in CONTROLS)
 
 
-def run(grounds: Grounds, item: Item) -> list[Verdict]:
-    """Run an item's trials."""
+def run(grounds: Grounds, item: Item, thin: int) -> list[Verdict]:
+    """Run an item's trials; of those at each call, message or step of another process, one in `thin`."""
     words = tuple(map(str, item.words))
     if item.kind == "overtaken":
-        return grounds.overtaken(words[0], int(words[1]), 3)
+        return grounds.overtaken(words[0], int(words[1]), 3 * thin)
     if item.kind in ("stop", "kill", "torn"):
-        return grounds.each(item.kind, words[0], words[1], int(words[2]), step=2 if item.kind == "torn" else 1)
+        return grounds.each(item.kind, words[0], words[1], int(words[2]), step=2 * thin if item.kind == "torn" else 1)
     if item.kind in ("disk", "database"):
         return grounds.each(
             item.kind, "folder", words[0], int(words[1]), words[2], step=2 if item.kind == "disk" else 1
@@ -128,10 +129,13 @@ def _begin(servers: Servers) -> None:
     _grounds.append(Grounds(servers))
 
 
-def _work(item: Item) -> tuple[Item, list[Verdict], str | None]:
+def _work(item: Item, thin: int) -> tuple[Item, list[Verdict], str | None]:
     if item.kind == "control":
         return item, [], caught(_grounds[0], str(item.words[0]))
-    verdicts = run(_grounds[0], item)
+    try:
+        verdicts = run(_grounds[0], item, thin)
+    except Exception as error:  # noqa: BLE001 - a trial that breaks is one that failed, and the others go on
+        verdicts = [Verdict("/".join(map(str, (item.kind, *item.words))), 0, problems=[repr(error)])]
     for verdict in verdicts:
         verdict.trace.clear()
     return item, verdicts, None
@@ -143,13 +147,13 @@ def _finish(_: int) -> None:
         _grounds.pop().__exit__()
 
 
-def run_all(servers: Servers, seeds: int) -> tuple[dict[str, Tally], dict[str, str | None]]:
+def run_all(servers: Servers, seeds: int, thin: int) -> tuple[dict[str, Tally], dict[str, str | None]]:
     """Run the plan on two processes; return what came of each kind, and by control what caught it."""
     tallies, controls = {kind: Tally() for kind in KINDS}, dict[str, str | None]()
     spawn, started = multiprocessing.get_context("spawn"), time.monotonic()
     with ProcessPoolExecutor(_PROCESSES, mp_context=spawn, initializer=_begin, initargs=(servers,)) as pool:
-        items = [*plan(seeds)]
-        for done, (item, verdicts, found) in enumerate(pool.map(_work, items), 1):
+        items = [*plan(seeds, thin)]
+        for done, (item, verdicts, found) in enumerate(pool.map(partial(_work, thin=thin), items), 1):
             if item.kind == "control":
                 controls[str(item.words[0])] = found
             for verdict in verdicts:
@@ -188,6 +192,9 @@ def main(words: Sequence[str]) -> int:
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="a trial to run again, as a report names it")
     parser.add_argument("--seeds", type=int, default=6, help="how many worlds the enumerated stops run in (default: 6)")
+    parser.add_argument(
+        "--thin", type=int, default=1, help="of storms, calls, messages and steps try one in so many (default: 1)"
+    )
     parser.add_argument("--write", type=Path, metavar="FILE", help="put the report into a document, between its marks")
     asked = parser.parse_args(words)
     started = time.monotonic()
@@ -196,9 +203,12 @@ def main(words: Sequence[str]) -> int:
         os.environ.update(servers.s3.environment())
         if asked.names:
             return _again(servers, asked.names)
-        tallies, controls = run_all(servers, asked.seeds)
+        tallies, controls = run_all(servers, asked.seeds, asked.thin)
     lines = report(tallies, controls)
-    lines += ["", f"{asked.seeds} seeds, {(time.monotonic() - started) / 60:.0f} minutes on {_PROCESSES} processes."]
+    lines += [
+        "",
+        f"--seeds {asked.seeds} --thin {asked.thin}: {(time.monotonic() - started) / 60:.0f} minutes on {_PROCESSES} processes.",
+    ]
     print("\n".join(lines))
     if asked.write is not None:
         _write(asked.write, lines)
