@@ -76,7 +76,7 @@ def _land_some(fetch: Fetch, answers: Sequence[SessionAnswer]) -> None:
     """Land answers as what landed before them wants it: another fetch may have been there since the sessions were listed."""
     sessions = [answer.session for answer in answers]
     fetch.index.take(read_index(fetch.store, sessions), sessions)
-    known = {row.session_date: row for row in fetch.log.sessions()}
+    known = {row.session_date: row for row in fetch.log.sessions(min(sessions), max(sessions))}
     fetch.ledger.update((session, known[session]) for session in sessions if session in known)
     objects = [item for answer in answers for item in landing(fetch, answer)[1]]
     if objects:

@@ -17,8 +17,8 @@ class SessionLog(Protocol):
         """Hold the right to land answers and to record them; another fetch waits for it."""
         ...
 
-    def sessions(self) -> list[LedgerRow]:
-        """Return the rows that are known, ascending."""
+    def sessions(self, first: date | None = None, last: date | None = None) -> list[LedgerRow]:
+        """Return the rows that are known from `first` to `last` (inclusive; None: no bound), ascending."""
         ...
 
     def expect(self, sessions: Sequence[date], *, now: datetime) -> None:
@@ -45,9 +45,10 @@ class DetachedLog:
         """Hold nothing."""
         return nullcontext()
 
-    def sessions(self) -> list[LedgerRow]:
-        """Return the rows, ascending."""
-        return [self._rows[session] for session in sorted(self._rows)]
+    def sessions(self, first: date | None = None, last: date | None = None) -> list[LedgerRow]:
+        """Return the rows from `first` to `last`, ascending."""
+        known = sorted(self._rows)
+        return [self._rows[day] for day in known if (first is None or first <= day) and (last is None or day <= last)]
 
     def expect(self, sessions: Sequence[date], *, now: datetime) -> None:  # noqa: ARG002 - nothing is dated here
         """Take as `missing` those of `sessions` that no row tells of."""
