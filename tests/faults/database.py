@@ -51,8 +51,8 @@ class Cutter:
         """Where it listens."""
         return int(self._door.getsockname()[1])
 
-    def cut_at(self, number: int, moment: Moment) -> None:
-        """Cut at the message of this number from now on (from 0)."""
+    def cut_at(self, number: int | None, moment: Moment) -> None:
+        """Cut at the message of this number from now on (from 0); None: at none."""
         self._left, self._moment = number, moment
 
     def close(self) -> None:
@@ -150,6 +150,7 @@ class DatabaseTrials:
             except CondvestError as error:
                 verdict.trace.append(f"{type(error).__name__}: {error}")
             verdict.stops = int(cutter.is_cut)
+            cutter.cut_at(None, moment)  # the run that follows is not to be hit
             with address.site(scenario, seed) as site:
                 before = held(site)
                 SCENARIOS[scenario].job(site)
