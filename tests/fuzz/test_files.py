@@ -160,7 +160,7 @@ def test_each_column_with_each_value(key: str) -> None:
         ):
             try:
                 _ends_well(read)
-            except Exception as error:
+            except Exception as error:  # raised again, with what was read
                 error.add_note(f"{key}: {how}")
                 raise
 

@@ -129,7 +129,7 @@ def handle(
     except CondvestError as error:
         logger.error("failed", extra={"kind": type(error).__name__, "error": str(error)})
         raise
-    except Exception as error:
+    except Exception as error:  # the entry point: logged and raised again
         # Its words might hold a secret: where it happened is enough to find out what.
         logger.error("failed", extra={"kind": type(error).__name__, "error": "unexpected", "where": _where(error)})
         raise
