@@ -756,6 +756,49 @@ def test_every_handler_runs_on_this_machine_too(cloud: Cloud, tmp_path: Path) ->
     assert (wrong.returncode, "the event is no JSON" in wrong.stderr) == (2, True)
 
 
+class Apart(Cloud):
+    """Functions in processes of their own, which have what the layer has: no numpy, no DuckDB, no command line."""
+
+    def record(self, event: dict[str, Any]) -> dict[str, Any]:
+        """Call `record_session`."""
+        return self._call("record_session", event)
+
+    def fetch(self, event: dict[str, Any], context: Context | Limit | None = None) -> dict[str, Any]:
+        """Call `daily_ohlcv_fetcher`."""
+        return self._call("daily_ohlcv_fetcher", event)
+
+    def meta(self, event: dict[str, Any], context: Context | Limit | None = None) -> dict[str, Any]:
+        """Call `daily_meta_fetcher`."""
+        return self._call("daily_meta_fetcher", event)
+
+    def consolidate(self, event: dict[str, Any], context: Context | Limit | None = None) -> dict[str, Any]:
+        """Call `consolidate_bronze`."""
+        return self._call("consolidate_bronze", event)
+
+    def _call(self, module: str, event: dict[str, Any]) -> dict[str, Any]:
+        code = (
+            "import runpy, sys; sys.modules.update(dict.fromkeys(['duckdb', 'numpy', 'rich', 'typer']));"
+            f"runpy.run_module('condvest.aws.{module}', run_name='__main__')"
+        )
+        called = [sys.executable, "-c", code, json.dumps(event)]
+        done = subprocess.run(called, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return _json(json.loads(done.stdout[done.stdout.index("{\n") :]))
+
+
+def test_the_functions_work_with_what_the_layer_has(
+    monkeypatch: pytest.MonkeyPatch, s3_url: str, postgres_url: str
+) -> None:
+    """A day, its restatement on the next morning, and all of it again from the lake: numpy is no part of the layer."""
+    with Apart(monkeypatch, s3_url, postgres_url) as cloud:
+        cloud.evening(DAY).day({"date": str(DAY)})
+        cloud.market.set_bar("IBM", DAY, bar(50.0))
+        cloud.next_morning(DAY).day({"schedule": "final"})
+        assert cloud.states() == {"final": 1}
+        again = cloud.consolidate({"mode": "full"})
+        assert again["counts"]["symbols_read"] == 9
+
+
 def test_both_fetchers_together_keep_to_the_plan() -> None:
     """They run at once: what the template gives to each adds up to the default of the plan."""
     text = Path(__file__).parents[2].joinpath("deploy/stack/functions.yaml").read_text()

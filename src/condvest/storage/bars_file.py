@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Final
+
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -11,10 +14,13 @@ from condvest.storage import layout
 from condvest.storage.parquet import decode
 
 #: Columns of a daily bar that never hold nulls, besides its symbol.
-_NEVER_NULL = ("date", "open", "high", "low", "close", "volume", "ingested_at")
+_NEVER_NULL: Final = ("date", "open", "high", "low", "close", "volume", "ingested_at")
 
-#: What is larger would leave the range of floats when bars are summed.
-_MOST = dict.fromkeys((*PRICE_NAMES, "volume", "vwap"), MOST_VALUE) | {"transactions": float(MOST_TRANSACTIONS)}
+#: What is larger would leave the range of floats when bars are summed; the columns of one type are compared at once.
+_MOST: Final = (
+    ((*PRICE_NAMES, "volume", "vwap"), pa.scalar(MOST_VALUE, pa.float64())),
+    (("transactions",), pa.scalar(MOST_TRANSACTIONS, pa.int64())),
+)
 
 
 def decode_bars(data: bytes, key: str, *, may_be_empty: bool = False) -> pa.Table:
@@ -37,9 +43,18 @@ def decode_bars(data: bytes, key: str, *, may_be_empty: bool = False) -> pa.Tabl
         raise DataError(f"{key}: a column that is never null holds nulls; restore it from a copy")
     if found.session is not None and bars["date"].to_pylist() != [found.session]:
         raise DataError(f"{key}: must hold the one bar of {found.session}; delete it and fetch that session again")
-    for name, most in _MOST.items():
-        if (pc.max(bars[name]).as_py() or 0) > most:
-            raise DataError(f"{key}: column {name} holds a number above {most:g}; restore it from a copy")
+    for names, most in _MOST:
+        if not _is_bounded(bars, names, most):
+            name = next(name for name in names if not _is_bounded(bars, [name], most))
+            raise DataError(f"{key}: column {name} holds a number above {most.as_py():g}; restore it from a copy")
     if not is_history(bars):
         raise DataError(f"{key}: sessions are not strictly ascending; restore it from a copy")
     return bars
+
+
+def _is_bounded(bars: pa.Table, names: Sequence[str], most: pa.Scalar) -> bool:
+    """Say whether no value of some columns of one type is larger than the most that it may be; a NaN is no number."""
+    values = pa.chunked_array([chunk for name in names for chunk in bars[name].chunks])
+    if pc.all(pc.less_equal(values, most)).as_py() is not False:
+        return True
+    return pc.any(pc.greater(values, most)).as_py() is not True

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from condvest.errors import DataError
@@ -93,13 +94,15 @@ def _unsound(table: pa.Table, needed: Sequence[str]) -> str | None:
         return f"holds values that are none ({str(error).splitlines()[0]})"
     for field, column in zip(table.schema, table.columns, strict=True):
         bounds = _BOUNDS.get(field.type)
-        if bounds is not None and len(column) > column.null_count:
+        if bounds is not None:
             stored, first, last = bounds
-            for chunk in (column.drop_null() if column.null_count else column).chunks:
-                numbers = chunk.view(stored).to_numpy()
-                if numbers.size and (numbers.min() < first or numbers.max() > last):
+            for chunk in column.chunks:
+                # As numbers: a time that Python has not cannot be made a Python value.
+                found = pc.min_max(chunk.view(stored))
+                low, high = found["min"].as_py(), found["max"].as_py()
+                if low is not None and (low < first or high > last):
                     return f"column {field.name} holds a time outside the years 1 to 9999"
-        if column.null_count and field.name in needed:
+        if field.name in needed and column.null_count:
             return f"column {field.name}, which is never null, holds nulls"
     return None
 
@@ -112,6 +115,8 @@ def written_by(data: bytes) -> str:
 
 def conform(table: pa.Table, schema: pa.Schema, key: str) -> pa.Table:
     """Return the table's columns in the order of a schema; DataError when one is missing or of another type."""
+    if table.schema.equals(schema):
+        return table
     missing = [name for name in schema.names if table.column_names.count(name) != 1]
     if missing:
         count = "there twice" if missing[0] in table.column_names else "missing"
