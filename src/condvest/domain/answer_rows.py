@@ -7,7 +7,7 @@ import json
 import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime
 from functools import cached_property
 from typing import Any, Final
 
@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from condvest.domain.bars import ANSWER_SCHEMA, Reject, split_by_rules
-from condvest.errors import DataError
+from condvest.domain.calendar import new_york_date
+from condvest.errors import ConfigError, DataError
 
 #: The values of a bar and their keys in a row; its symbol stands under `T`.
 KEYS: Final = {"open": "o", "high": "h", "low": "l", "close": "c", "volume": "v", "vwap": "vw", "transactions": "n"}
@@ -184,3 +185,11 @@ def _bytes(values: pa.Array) -> bytes:
     width = values.type.bit_width // 8
     buffer = values.buffers()[1]
     return bytes(memoryview(buffer)[values.offset * width : (values.offset + len(values)) * width])
+
+
+def day_of(start: float, parts_of_a_second: int) -> date | None:
+    """Return the New York date of a time since 1970, in parts of a second; None for a number that is no time."""
+    try:
+        return new_york_date(datetime.fromtimestamp(start / parts_of_a_second, UTC))
+    except (ValueError, OverflowError, OSError, ConfigError):
+        return None

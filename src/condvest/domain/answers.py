@@ -5,19 +5,17 @@ Shapes: the vendor's OpenAPI document for grouped daily and custom bars, and its
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import reprlib
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date
 from typing import Any, Final, Literal, Protocol
 
-from condvest.domain.answer_rows import KEYS, ParsedBars, read_rows
-from condvest.domain.calendar import new_york_date
-from condvest.errors import ConfigError, DataError
+from condvest.domain.answer_rows import ParsedBars, day_of, read_rows
+from condvest.domain.flat_file import parse_flat_file
+from condvest.errors import DataError
 
 __all__ = [
     "MOST_BODY_BYTES",
@@ -34,10 +32,6 @@ __all__ = [
 
 #: A whole market's session is 1.5 MB. What unpacks to more than this is no answer, and would fill the memory.
 MOST_BODY_BYTES: Final = 256 << 20
-
-_FLAT_COLUMNS: Final = ("ticker", "volume", "open", "close", "high", "low", "window_start", "transactions")
-#: Spellings that a float of Python or C would take but that are no number of the provider's.
-_DIGITS: Final = frozenset("0123456789+-.eE")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,50 +118,6 @@ def parse_range(body: bytes, symbol: str) -> ParsedBars:
     return read_rows(rows, [_start_session(row, what) for row in rows])
 
 
-def parse_flat_file(body: bytes, session: date) -> ParsedBars:
-    """Read a day-aggregates flat file (CSV, unadjusted). `window_start` is in NANOseconds UTC.
-
-    A file whose rows are of another session is refused as a whole (DataError), as is one with other columns.
-    """
-    try:
-        # Strict: else a quote that is never closed takes all later rows into one.
-        lines = list(csv.reader(io.StringIO(body.decode("utf-8")), strict=True))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"flat file of {session}: not CSV in UTF-8 ({error}); fetch it again") from error
-    if not lines or tuple(lines[0]) != _FLAT_COLUMNS:
-        found = ",".join(lines[0]) if lines else "nothing"
-        raise DataError(f"flat file of {session}: columns are {found}, expected {','.join(_FLAT_COLUMNS)}")
-    rows = [_flat_row(line) for line in lines[1:]]
-    for row in rows:
-        start = row.get("window_start")
-        if isinstance(start, int) and _day_of(start, 10**9) != session:
-            raise DataError(f"flat file of {session}: window_start {start} is another day's; fetch it again")
-    return read_rows(rows, [session] * len(rows))
-
-
-def _flat_row(line: list[str]) -> dict[str, Any]:
-    if len(line) != len(_FLAT_COLUMNS):
-        return {"T": line[0] if line else "", "raw": line}
-    named = dict(zip(_FLAT_COLUMNS, line, strict=True))
-    start = _number(named["window_start"], int)
-    if not isinstance(start, int):  # whose day it is nobody can tell
-        return {"T": named["ticker"], "raw": line}
-    row: dict[str, Any] = {"T": named["ticker"], "window_start": start}
-    for name in ("open", "high", "low", "close", "volume"):
-        row[KEYS[name]] = _number(named[name], float)
-    if named["transactions"]:
-        row["n"] = _number(named["transactions"], int)
-    return row
-
-
-def _number(text: str, kind: type) -> Any:
-    """Return the number, or the text itself where it is none (its row then breaks the rule `malformed`)."""
-    try:
-        return kind(text) if text and set(text) <= _DIGITS else text
-    except ValueError:
-        return text
-
-
 def _json_object(body: bytes, what: str) -> dict[str, Any]:
     try:
         answer = json.loads(body)
@@ -189,15 +139,7 @@ def _results(answer: Mapping[str, Any], what: str) -> list[Any]:
 
 def _start_session(row: object, what: str) -> date:
     start = row.get("t") if isinstance(row, dict) else None
-    day = None if isinstance(start, bool) or not isinstance(start, int | float) else _day_of(start, 1000)
+    day = None if isinstance(start, bool) or not isinstance(start, int | float) else day_of(start, 1000)
     if day is None:
         raise DataError(f"{what}: t={reprlib.repr(start)} is no time in milliseconds; nothing was taken; fetch again")
     return day
-
-
-def _day_of(start: float, parts_of_a_second: int) -> date | None:
-    """Return the New York date of a time since 1970; None for a number that is no time."""
-    try:
-        return new_york_date(datetime.fromtimestamp(start / parts_of_a_second, UTC))
-    except (ValueError, OverflowError, OSError, ConfigError):
-        return None

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date, datetime
 from functools import reduce
-from itertools import pairwise
 from typing import Any, Final
 
 import pyarrow as pa
@@ -99,14 +98,21 @@ def split_by_rules(bars: pa.Table) -> tuple[pa.Table, dict[int, str]]:
         for rule, mask in broken_rules(bars).items():
             for index in pc.indices_nonzero(mask).to_pylist():
                 broken.setdefault(index, rule)
-    names = list(zip(bars["date"].to_pylist(), bars["symbol"].to_pylist(), strict=True))
-    if not broken and all(before < after for before, after in pairwise(names)):
+    if not broken and _is_in_order(bars):
         return bars, broken
+    names = list(zip(bars["date"].to_pylist(), bars["symbol"].to_pylist(), strict=True))
     keep = [index for index in range(len(names)) if index not in broken]
     if len(set(names)) < len(names):
         keep = _without_duplicates(bars, names, broken)
     keep.sort(key=names.__getitem__)
     return bars.take(pa.array(keep, pa.int64())).combine_chunks(), broken
+
+
+def _is_in_order(bars: pa.Table) -> bool:
+    """Say whether rows without nulls in both are strictly ascending by date, then symbol."""
+    days, symbols = _flat(bars["date"]), _flat(bars["symbol"])
+    later, same = pc.less(days[:-1], days[1:]), pc.equal(days[:-1], days[1:])
+    return pc.all(pc.or_(later, pc.and_(same, pc.less(symbols[:-1], symbols[1:])))).as_py() is not False
 
 
 def _is_sound(bars: pa.Table) -> bool:

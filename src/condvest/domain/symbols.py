@@ -19,6 +19,7 @@ _ENCODED = re.compile(r"[^A-Z0-9._-]|\.\Z")
 _RESERVED = re.compile(r"(?:CON|PRN|AUX|NUL|COM[0-9]|LPT[0-9])(?:\.|\Z)")
 
 
+@lru_cache(maxsize=65_536)
 def is_valid_symbol(text: str) -> bool:
     """Say whether a text can be a symbol.
 
