@@ -93,7 +93,8 @@ class SessionTable:
 class DailyBlock:
     """Daily bars of several symbols: contiguous arrays, ordered by symbol code, then session.
 
-    `codes` index a list of names that the caller keeps. Prices are raw, in USD; `vwap` and `transactions` are NaN where null.
+    `codes` index a list of names that the caller keeps. Prices are raw, in USD. `money` is vwap * volume, 0 where nothing was
+    traded: the same on every basis. It and `transactions` are NaN where null.
     """
 
     codes: Ints
@@ -103,7 +104,7 @@ class DailyBlock:
     low: Floats
     close: Floats
     volume: Floats
-    vwap: Floats
+    money: Floats
     transactions: Floats
 
     def __len__(self) -> int:
@@ -113,10 +114,17 @@ class DailyBlock:
 
 def daily_block(bars: pa.Table, codes: Ints, table: SessionTable) -> DailyBlock:
     """Turn a table with the daily columns, ordered by symbol and session, into a block; `codes` has a row's symbol code."""
+    volume = floats(bars["volume"])
     return DailyBlock(
-        codes,
-        table.ordinals(day_numbers(bars["date"])),
-        *(floats(bars[name]) for name in ("open", "high", "low", "close", "volume", "vwap", "transactions")),
+        codes=codes,
+        ordinals=table.ordinals(day_numbers(bars["date"])),
+        open=floats(bars["open"]),
+        high=floats(bars["high"]),
+        low=floats(bars["low"]),
+        close=floats(bars["close"]),
+        volume=volume,
+        money=np.where(volume == 0.0, 0.0, floats(bars["vwap"]) * volume),
+        transactions=floats(bars["transactions"]),
     )
 
 
@@ -164,11 +172,11 @@ def resample(
     out["high"] = np.maximum.reduceat(block.high if price is None else block.high * price, starts)
     out["low"] = np.minimum.reduceat(block.low if price is None else block.low * price, starts)
     out["close"] = (block.close if price is None else block.close * price)[ends]
-    out["volume"] = np.add.reduceat(block.volume if volume is None else block.volume * volume, starts)
-    # vwap * volume is money: the same on every basis.
-    money = np.add.reduceat(np.where(block.volume == 0.0, 0.0, block.vwap * block.volume), starts)
+    traded = np.add.reduceat(block.volume if volume is None else block.volume * volume, starts)
+    none = traded == 0.0
+    out["volume"] = traded
     with np.errstate(invalid="ignore"):
-        out["vwap"] = np.where(out["volume"] == 0.0, np.nan, money / np.where(out["volume"] == 0.0, 1.0, out["volume"]))
+        out["vwap"] = np.where(none, np.nan, np.add.reduceat(block.money, starts) / np.where(none, 1.0, traded))
     out["transactions"] = np.add.reduceat(block.transactions, starts)
     return out
 
@@ -205,18 +213,22 @@ def period_table(bars: npt.NDArray[Any], names: Sequence[str], reach_day: int) -
     `names` are in ascending order, `bars` ordered by symbol and date: the bytes of a file made of the table depend on the
     bars alone. `reach_day` (days since 1970-01-01) is the last session of the consolidated lake.
     """
-    used, local = np.unique(bars["symbol"], return_inverse=True)
+    begins = np.ones(len(bars), np.bool_)
+    np.not_equal(bars["symbol"][1:], bars["symbol"][:-1], out=begins[1:])
     symbols = pa.DictionaryArray.from_arrays(
-        pa.array(local.astype(np.int32), pa.int32()), pa.array([names[code] for code in used], pa.string())
+        pa.array(np.cumsum(begins, dtype=np.int32) - np.int32(1)),
+        pa.array([names[code] for code in bars["symbol"][begins].tolist()], pa.string()),
     )
     columns: dict[str, pa.Array] = {
         "symbol": symbols,
         "date": pa.array(np.ascontiguousarray(bars["date"])).cast(pa.date32()),
         "end_date": pa.array(np.ascontiguousarray(bars["end_date"])).cast(pa.date32()),
     }
-    for name in ("open", "high", "low", "close", "volume", "vwap"):
+    for name in ("open", "high", "low", "close", "volume"):
+        columns[name] = pa.array(np.ascontiguousarray(bars[name]))
+    for name in ("vwap", "transactions"):
         columns[name] = pa.array(np.ascontiguousarray(bars[name]), from_pandas=True)  # NaN becomes null
-    columns["transactions"] = pa.array(np.ascontiguousarray(bars["transactions"]), from_pandas=True).cast(pa.int64())
+    columns["transactions"] = columns["transactions"].cast(pa.int64())
     columns["n_sessions"] = pa.array(np.ascontiguousarray(bars["n_sessions"]))
     columns["complete"] = pa.array(bars["end_date"] <= reach_day)
     return pa.table(columns)

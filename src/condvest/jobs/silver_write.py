@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
@@ -10,19 +10,20 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from condvest.aio import in_order
 from condvest.domain.actions import EPOCH
 from condvest.domain.resample import PERIOD_SCHEMA, Ints, period_rows, period_table
 from condvest.errors import CommitConflict, DataError
-from condvest.jobs.bronze import blocks
 from condvest.jobs.silver_build import Work, group_starts
 from condvest.jobs.silver_plan import IntervalPlan
 from condvest.jobs.spool import MonthSpool
 from condvest.storage import layout
 from condvest.storage.parquet import decode, encode_periods
-from condvest.storage.store import IF_ABSENT, Store, Stored, if_match
+from condvest.storage.store import IF_ABSENT, Store, Stored, When, if_match
 
-_MONTHS_AT_A_TIME: Final = 32
 _THREADS: Final = 2
+#: Months encoded and not yet written.
+_AHEAD: Final = 8
 
 
 @dataclass(slots=True)
@@ -46,27 +47,15 @@ def write_months(
 ) -> MonthsWritten:
     """Write the month files that differ from what lies there; after a rebuild remove those without bars.
 
-    CommitConflict when a file is not as it was listed: nothing is taken over from it, the caller plans again.
+    Months are read, built and written at the same time, a few of each. CommitConflict when a file is not as it was listed:
+    nothing is taken over from it, the caller plans again.
     """
     result = MonthsWritten(dict(listed))
-    starts = group_starts(work, plan)
-    todo = sorted({*spool.months(), *plan.months})
-    with ThreadPoolExecutor(_THREADS, thread_name_prefix="condvest-encode") as pool:
-        for months in blocks(todo, _MONTHS_AT_A_TIME):
-            existing = _existing(store, plan, months, listed)
-            built = [spool.read(month) for month in months]
-
-            def encoded(month: str, bars: npt.NDArray[Any], existing: Mapping[str, Stored] = existing) -> bytes:
-                if not plan.rebuild and month in existing:
-                    bars = _merged(_kept(existing[month], work, starts, plan.interval_sessions, month), bars)
-                return encode_periods(period_table(bars, work.names, (work.reach - EPOCH).days))
-
-            bodies = dict(zip(months, pool.map(encoded, months, built), strict=True))
-            fresh = {
-                month: body for month, body in bodies.items() if month not in existing or existing[month].data != body
-            }
-            _put(store, plan.interval_sessions, fresh, existing, result)
-            result.bars += sum(len(bars) for month, bars in zip(months, built, strict=True) if month in fresh)
+    for put in store.put_many_if(_changed(_built(store, work, plan, spool, listed), plan.interval_sessions, result)):
+        found = layout.parse_silver_key(put.key)
+        if put.etag is None or found is None:
+            raise CommitConflict(f"{put.key}: another writer was first")
+        result.etags[f"{found.year:04d}-{found.month:02d}"] = put.etag
     stale = sorted(listed.keys() - set(spool.months())) if plan.rebuild else []
     store.delete_many([_key(plan.interval_sessions, month) for month in stale])
     result.removed = len(stale)
@@ -74,34 +63,63 @@ def write_months(
     return result
 
 
-def _put(
-    store: Store, sessions: int, bodies: Mapping[str, bytes], existing: Mapping[str, Stored], result: MonthsWritten
-) -> None:
-    writes = [
-        (_key(sessions, month), body, if_match(existing[month].etag) if month in existing else IF_ABSENT)
-        for month, body in bodies.items()
-    ]
-    for month, put in zip(bodies, store.put_many_if(writes), strict=True):
-        if put.etag is None:
-            raise CommitConflict(f"{put.key}: another writer was first")
-        result.etags[month] = put.etag
-    result.written += len(writes)
+@dataclass(frozen=True, slots=True)
+class _Month:
+    """One month file: what lies there, and what belongs there."""
+
+    month: str
+    before: Stored | None
+    body: bytes
+    bars_built: int
+
+
+def _changed(months: Iterable[_Month], sessions: int, result: MonthsWritten) -> Iterator[tuple[str, bytes, When]]:
+    """Yield what has to be written, and count it."""
+    for made in months:
+        if made.before is None or made.before.data != made.body:
+            result.written += 1
+            result.bars += made.bars_built
+            yield _key(sessions, made.month), made.body, if_match(made.before.etag) if made.before else IF_ABSENT
+
+
+def _built(
+    store: Store, work: Work, plan: IntervalPlan, spool: MonthSpool, listed: Mapping[str, str]
+) -> Iterator[_Month]:
+    """Yield every month that has bars to build or that became complete, ascending; encoded in two threads."""
+    starts, reach_day = group_starts(work, plan), (work.reach - EPOCH).days
+    months = sorted({*spool.months(), *plan.months})
+
+    def build(month: str, before: Stored | None, built: npt.NDArray[Any]) -> _Month:
+        bars = built
+        if before is not None and not plan.rebuild:
+            bars = _merged(_kept(before, work, starts, plan.interval_sessions, month), built)
+        return _Month(month, before, encode_periods(period_table(bars, work.names, reach_day)), len(built))
+
+    existing = _existing(store, plan.interval_sessions, months, listed)
+    with ThreadPoolExecutor(_THREADS, thread_name_prefix="condvest-encode") as pool:
+        yield from in_order(
+            lambda found: pool.submit(build, *found, spool.read(found[0])),
+            zip(months, existing, strict=True),
+            ahead=_AHEAD,
+        )
+
+
+def _existing(store: Store, sessions: int, months: Sequence[str], listed: Mapping[str, str]) -> Iterator[Stored | None]:
+    """Yield the month files as they were listed, None where none was; one that changed since is a conflict."""
+    there = (_key(sessions, month) for month in months if month in listed)
+    read = store.map(there, lambda _, stored: stored)
+    for month in months:
+        if month not in listed:
+            yield None
+            continue
+        stored = next(read)
+        if stored is None or stored.etag != listed[month]:
+            raise CommitConflict(f"{_key(sessions, month)}: another writer changed it")
+        yield stored
 
 
 def _key(sessions: int, month: str) -> str:
     return layout.silver_key(sessions, int(month[:4]), int(month[5:]))
-
-
-def _existing(store: Store, plan: IntervalPlan, months: Sequence[str], listed: Mapping[str, str]) -> dict[str, Stored]:
-    """Read the listed files among the months; one that is not as it was listed is a conflict."""
-    there = [month for month in months if month in listed]
-    keys = [_key(plan.interval_sessions, month) for month in there]
-    existing = {}
-    for month, key, stored in zip(there, keys, store.map(keys, lambda _, stored: stored), strict=True):
-        if stored is None or stored.etag != listed[month]:
-            raise CommitConflict(f"{key}: another writer changed it")
-        existing[month] = stored
-    return existing
 
 
 def _kept(stored: Stored, work: Work, starts: Ints, sessions: int, month: str) -> npt.NDArray[Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import builtins
 import os
+import stat
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
@@ -66,7 +67,7 @@ class FolderStore:
             if self.root.exists() and not self.root.is_dir():
                 raise ConfigError(f"lake {str(self.root)!r} is a file: a lake is a folder; give another path")
             self.url = self.root.as_uri()
-            self._true_base = os.path.join(os.path.realpath(self.root), "")
+            os.path.realpath(self.root)  # raises for a path that no system takes
         except (OSError, ValueError) as error:  # too long, a NUL, no text
             raise ConfigError(
                 f"lake {ascii(str(root))[:80]} is no path of this system ({error}); give another"
@@ -154,18 +155,27 @@ class FolderStore:
     def _path(self, key: str) -> str:
         """Return the path of a key; ConfigError for a key that is impossible or leads out of the lake by a symbolic link."""
         folder = check_key(key).rpartition("/")[0]
-        if folder not in self._inside:
-            try:
-                true = os.path.realpath(self._base + folder)
-            except (OSError, ValueError) as error:
-                raise ConfigError(f"key {ascii(key)[:80]}: no path of this system ({error})") from None
-            if f"{true}/" != f"{self._true_base}{folder}/" and folder:
-                raise ConfigError(
-                    f"key {key!r}: a folder of lake {self.url} is a symbolic link, which could lead anywhere; put the folder"
-                    " itself in its place, or make the whole lake's folder the link"
-                )
-            self._inside.add(folder)
+        if folder and folder not in self._inside:
+            self._check_way(folder, key)
         return self._base + key
+
+    def _check_way(self, folder: str, key: str) -> None:
+        """Look at a folder of the lake, and at those above it that were not looked at yet: none may be a symbolic link."""
+        above = folder.rpartition("/")[0]
+        if above and above not in self._inside:
+            self._check_way(above, key)
+        try:
+            is_link = stat.S_ISLNK(os.lstat(self._base + folder).st_mode)
+        except (FileNotFoundError, NotADirectoryError):
+            is_link = False
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"key {ascii(key)[:80]}: no path of this system ({error})") from None
+        if is_link:
+            raise ConfigError(
+                f"key {key!r}: a folder of lake {self.url} is a symbolic link, which could lead anywhere; put the folder"
+                " itself in its place, or make the whole lake's folder the link"
+            )
+        self._inside.add(folder)
 
     def _read(self, key: str) -> Stored | None:
         path = self._path(key)
