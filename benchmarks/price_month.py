@@ -1,6 +1,8 @@
 """Price a month on AWS: run real days of a whole market through both zones, meter their requests, multiply by a price table.
 
-    python benchmarks/price_month.py [--symbols 12000] [--prices deploy/prices.json]
+    python benchmarks/price_month.py [--symbols 12000] [--prices FILE]
+
+The price table is that of `condvest status --cost` (src/condvest/app/prices.json), or FILE.
 
 The days are run by the functions that the Lambda handlers call, on a folder whose store counts requests as S3 bills them. A
 month has 21 sessions, each fetched in the evening and once more the next morning, when 1 % of the bars are restated. The
@@ -13,7 +15,6 @@ the CPU seconds of this machine. Fixed parts (database, endpoint, secrets, key, 
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 import time
 from collections import defaultdict
@@ -24,6 +25,7 @@ from pathlib import Path
 
 from condvest.app import App
 from condvest.app.commands import consolidate, resample, vacuum
+from condvest.app.cost import load_prices
 from condvest.app.dates import DateOptions
 from condvest.app.runs import JobResult
 from condvest.app.zones import fetch_planned, land_meta, plan, record
@@ -31,6 +33,8 @@ from condvest.config import Settings
 from condvest.demo.market import NEW_YORK, Bar, Market
 from condvest.demo.standin import StandIn
 from condvest.domain.calendar import Calendar
+from condvest.domain.cost import price_of, read_prices
+from condvest.domain.records import Traffic
 from condvest.domain.shard import Shard
 
 _SESSIONS_A_MONTH = 21
@@ -82,9 +86,9 @@ def main() -> None:
     """Run the days and print what a month costs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--symbols", type=int, default=12_000)
-    parser.add_argument("--prices", type=Path, default=Path(__file__).parents[1] / "deploy" / "prices.json")
+    parser.add_argument("--prices", type=Path)
     options = parser.parse_args()
-    prices = json.loads(options.prices.read_text())
+    _, prices = load_prices(options.prices)
     _print(_metered(options.symbols), prices, options.symbols)
 
 
@@ -205,8 +209,8 @@ def _lines(usage: Usage, prices: dict[str, float], factor: float) -> dict[str, f
 
 
 def _requests(meter: Meter, prices: dict[str, float]) -> float:
-    puts, gets = sum(meter.puts.values()), sum(meter.gets.values())
-    return puts / 1000 * prices["s3_put_list_per_1000"] + gets / 1000 * prices["s3_get_per_1000"]
+    asked = Traffic(puts=sum(meter.puts.values()), gets=sum(meter.gets.values()))
+    return price_of(asked, read_prices(prices)).total
 
 
 def _fargate(seconds: float, size: tuple[float, float], prices: dict[str, float]) -> float:

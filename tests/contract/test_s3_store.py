@@ -252,3 +252,13 @@ def test_a_bucket_without_prefix_is_a_lake(s3_url: str, direct: Store) -> None:
     assert bucket.get(f"{prefix}/bronze/a").data == b"1"
     assert [info.key for info in bucket.list(f"{prefix}/")] == [f"{prefix}/bronze/a"]
     assert bucket.url == "s3://lake"
+
+
+@pytest.mark.parametrize("call", ["get", "map", "put", "put_many", "list", "delete_many"])
+def test_what_fails_is_metered_too(shaky: Store, proxy: FaultyProxy, call: str) -> None:
+    """S3 bills a request whatever comes of it; how often the client library tried again is not seen."""
+    proxy.always |= dict.fromkeys(("GET", "PUT", "POST"), Answer(503))
+    with pytest.raises(TransientError):
+        CALLS[call](shaky)
+    counts = shaky.meter.snapshot()
+    assert counts.gets + counts.puts + counts.lists + counts.deletes == 1

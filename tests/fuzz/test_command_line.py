@@ -6,11 +6,13 @@ import contextlib
 import io
 import json
 import logging
+import math
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +21,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.main import get_command
 
+from condvest.app.cost import SHIPPED
 from condvest.cli import main
 from condvest.cli.entry import application
 from condvest.config import settings_table
 from fuzz.spoiling import SPAN, built
-from fuzz.strategies import TEXTS, fuzzed
+from fuzz.strategies import TEXTS, bodies, fuzzed
 
 _NOW = f"{SPAN[-1]}T23:00:00Z"
 _SOUND = {
@@ -241,6 +244,21 @@ def test_any_settings_file(place: Path, content: bytes) -> None:
     (place / ".env").write_bytes(content)
     code, out, err = _run(["status"])
     _assert_ends_well(["status"], code, out, err, _objects(Path("lake")), Path("lake"))
+
+
+@fuzzed(60)
+@given(bodies(json.loads((resources.files("condvest.app") / SHIPPED).read_bytes())))
+def test_any_price_table(place: Path, content: bytes) -> None:
+    """`--prices` may name a file with anything in it: prices, or one line that says what is wrong; amounts are finite."""
+    (place / "prices.json").write_bytes(content)
+    before = _objects(Path("lake"))
+    words = ["--json", "status", "--cost", "--prices", "prices.json"]
+    code, out, err = _run(words)
+    assert code in (0, 2), out
+    assert "Traceback" not in err
+    found = json.loads(out)
+    assert math.isfinite(found["storage"]["month"]) if code == 0 else "price table 'prices.json'" in found["error"]
+    assert _objects(Path("lake")) == before
 
 
 @pytest.mark.parametrize(

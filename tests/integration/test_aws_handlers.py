@@ -623,6 +623,60 @@ def test_logs_and_metrics_are_json_and_hold_no_secret(cloud: Cloud, capsys: pyte
     assert os.environ["RDS_PASSWORD"] not in text
 
 
+def asked_of(capsys: pytest.CaptureFixture[str]) -> dict[str, list[dict[str, int]]]:
+    """Return by service what each call since the last look asked, as its log has it."""
+    found: dict[str, list[dict[str, int]]] = {}
+    for line in map(json.loads, capsys.readouterr().out.splitlines()):
+        if line.get("message") == "asked":
+            found.setdefault(line["service"], []).append(line["asked"])
+    return found
+
+
+def test_what_a_call_asked_is_in_its_log_by_kind_and_where_it_can_be_in_the_database(
+    cloud: Cloud, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One line a call, of a failed one too: what has no database is priced by these. The database has `record` alone."""
+    cloud.evening(DAY)
+    capsys.readouterr()
+    cloud.day({"date": str(DAY)})
+    asked = asked_of(capsys)
+    assert [*asked] == ["record-session", "daily-ohlcv-fetcher", "daily-meta-fetcher", "consolidate-bronze-daily"]
+    (fetched,), (merged,) = asked["daily-ohlcv-fetcher"], asked["consolidate-bronze-daily"]
+    assert (fetched["requests"], fetched["puts"]) == (1, 10)  # landing, and a file for each of nine symbols
+    assert (merged["requests"], merged["puts"] > 9, merged["lists"] > 0, merged["bytes_in"] > 0) == (
+        0,
+        True,
+        True,
+        True,
+    )
+    with App(load_settings()) as app:
+        runs = app.state.recent_runs(9)[::-1]
+    assert [run.job for run in runs] == ["record", "record"]
+    together = [sum(getattr(run.traffic, name) for run in runs) for name in ("gets", "lists", "bytes_in")]
+    assert together == [sum(call[name] for call in asked["record-session"]) for name in ("gets", "lists", "bytes_in")]
+    cloud.provider.fail("/v2/aggs/grouped", status=401)
+    with pytest.raises(ConfigError):
+        cloud.fetch({"date": str(DAY)})
+    assert asked_of(capsys)["daily-ohlcv-fetcher"][0]["requests"] == 1
+
+
+def test_a_batch_job_logs_what_it_asked(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also one that fails, and one that reaches no database, as on AWS."""
+    cloud.evening(DAY).day({"date": str(DAY)})
+    capsys.readouterr()
+    assert batch.main(["resampler"]) == 0
+    (asked,) = asked_of(capsys)["condvest-batch"]
+    assert min(asked[name] for name in ("gets", "puts", "lists", "bytes_in", "bytes_out")) > 0
+    monkeypatch.delenv("RDS_HOST")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.setenv("LAKE_URL", f"{cloud.lake_url}-empty")
+    assert batch.main(["resampler"]) == 2
+    (asked,) = asked_of(capsys)["condvest-batch"]
+    assert (asked["lists"], asked["puts"]) == (1, 0)
+
+
 def test_a_function_needs_a_bucket_and_a_database(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     """A lake on a function's own disk would be gone with it."""
     monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", "x")

@@ -243,6 +243,10 @@ WRONG_WORDS: list[tuple[str, str]] = [
     ("--lake ftp://host/lake status", "unknown scheme 'ftp'"),
     ("--lake s3:///x status", "nothing between"),
     ("--lake s3://user:hunter2@bucket status", "AWS_ACCESS_KEY_ID"),
+    ("status --prices prices.json", "--prices goes with --cost"),
+    ("status --cost --prices no/such.json", "'no/such.json' cannot be read (No such file"),
+    ("status --cost --prices .", "'.' cannot be read (Is a directory"),
+    ("--lake no/such/lake status --cost", "no lake at"),
     ("--nonsense status", "No such option"),
     ("nonsense", "No such command"),
 ]

@@ -429,6 +429,16 @@ def test_a_run_is_recorded_from_start_to_end(state: State) -> None:
     assert [row.id for row in state.recent_runs(1)] == [run]
 
 
+def test_runs_of_a_span_come_by_their_beginning(state: State) -> None:
+    """The span is open at its beginning and closed at its end; the order is that of the instants, not of the records."""
+    hour = timedelta(hours=1)
+    late, early, on_time = (state.start_run("run", {}, NOW + hours * hour) for hours in (3, 1, 2))
+    assert [run.id for run in state.runs_between(NOW, NOW + 3 * hour)] == [early, on_time, late]
+    assert [run.id for run in state.runs_between(NOW + hour, NOW + 2 * hour)] == [on_time]
+    assert state.runs_between(NOW + 3 * hour, NOW + 9 * hour) == []
+    assert [state.has_runs_by(NOW + hours * hour) for hours in (0, 1, 2)] == [False, True, True]
+
+
 def test_only_a_started_run_can_be_finished(state: State) -> None:
     """A number that is not there is an error, not a silence (D26)."""
     with pytest.raises(DataError, match="run 7 is not in batch_jobs"):

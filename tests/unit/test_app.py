@@ -14,6 +14,7 @@ from condvest.app.lists import read_intervals
 from condvest.app.runs import plain, run_job
 from condvest.config import load_settings, settings_table
 from condvest.domain.ledger import LedgerRow
+from condvest.domain.records import Traffic
 from condvest.errors import CondvestError, ConfigError, TransientError
 from condvest.jobs.vacuum import VacuumReport
 from condvest.storage import layout
@@ -240,7 +241,10 @@ def test_a_recorded_closure_is_no_session(made: Make) -> None:
 
 
 def test_a_run_is_recorded_whatever_came_of_it(made: Make) -> None:
-    """Done, nothing new, partial and failed runs stand in the record, with what they cost."""
+    """Done, nothing new, partial and failed runs stand in the record, with what they cost.
+
+    What was asked before the first of them counts to it, and nothing counts twice: the runs add up to all there was.
+    """
     with made(lake="lake") as app:
         app.store.put(layout.MANIFEST, b"x")
 
@@ -258,12 +262,17 @@ def test_a_run_is_recorded_whatever_came_of_it(made: Make) -> None:
         ]
         assert [result.outcome for result in results] == ["done", "nothing_new", "partial"]
         assert [result.exit_code for result in results] == [0, 0, 1]
-        assert (results[0].traffic.puts, results[0].traffic.bytes_out) == (1, 2)
+        assert (results[0].traffic.puts, results[0].traffic.bytes_out) == (2, 3)
+        assert results[1].traffic == results[2].traffic == Traffic()
         for error in (TransientError("no answer"), KeyboardInterrupt(), ValueError("s3cr3t")):
+            next(iter(app.store.list("silver/")))
             with pytest.raises(type(error)):
                 run_job(app, "d", {}, lambda error=error: failing(error))  # type: ignore[misc]  # bound early
+        assert app.traffic == Traffic(puts=2, bytes_out=3, lists=3)
         runs = app.state.recent_runs(10)[::-1]
     assert [run.outcome for run in runs] == ["done", "nothing_new", "partial", "failed", "failed", "failed"]
+    assert [run.traffic for run in runs[:3]] == [result.traffic for result in results]
+    assert [run.traffic for run in runs[3:]] == [Traffic(lists=1)] * 3
     assert runs[0].counts["removed"] == 50
     assert [run.error for run in runs[2:]] == ["1 left, first: x: why", "no answer", "KeyboardInterrupt", "ValueError"]
 

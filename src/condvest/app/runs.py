@@ -67,25 +67,19 @@ def run_job(
     """Do `work` as a recorded run and return what came of it; what it raises is recorded and goes on.
 
     The outcome is `partial` when something is left, `nothing_new` when the report says so and nothing was written or
-    deleted, else `done`. `arguments` hold no secret.
+    deleted, else `done`. `arguments` hold no secret. Its traffic is all that `app` asked since its last run.
     """
-    before, requests, started = app.store.meter.snapshot(), app.requests, time.perf_counter()
-    bytes_before = app.provider_bytes
+    started, bytes_before = time.perf_counter(), app.provider_bytes
     run = app.runs.start_run(job, {name: plain(value) for name, value in arguments.items()}, app.now())
-
-    def traffic() -> Traffic:
-        cost = dataclasses.asdict(app.store.meter.snapshot() - before)
-        return Traffic(requests=app.requests - requests, **cost)
-
     try:
         report = work()
     except BaseException as error:
         # A message of ours holds no secret; another's might.
         reason = str(error) if isinstance(error, CondvestError) else type(error).__name__
         with suppress(CondvestError):  # the first error is the one to tell
-            app.runs.finish_run(run, "failed", counts={}, now=app.now(), traffic=traffic(), error=reason)
+            app.runs.finish_run(run, "failed", counts={}, now=app.now(), traffic=app.take_traffic(), error=reason)
         raise
-    cost, remaining, counts = traffic(), list(left(report)), fields(report)
+    cost, remaining, counts = app.take_traffic(), list(left(report)), fields(report)
     is_new = not report.nothing_new or cost.puts or cost.deletes
     undone = sum(len(counts.get(name, ())) for name in _UNDONE)
     outcome: RunOutcome = "partial" if remaining or undone else "done" if is_new else "nothing_new"

@@ -59,6 +59,7 @@ class App:
         self._now = settings.now if now is None else now
         self._sources: list[PolygonSource | FlatFileSource] = []
         self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._recorded = Traffic()
 
     def __enter__(self) -> Self:
         return self
@@ -98,6 +99,12 @@ class App:
         """What was asked of the provider and of the store so far."""
         opened = dataclasses.asdict(self.store.meter.snapshot()) if "store" in self.__dict__ else {}
         return Traffic(requests=self.requests, **opened)
+
+    def take_traffic(self) -> Traffic:
+        """Return what was asked since the last call: each request belongs to one run, those before its job begins too."""
+        asked, before = self.traffic, self._recorded
+        self._recorded = asked
+        return asked - before
 
     @cached_property
     def store(self) -> Store:

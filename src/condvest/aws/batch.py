@@ -19,7 +19,7 @@ from typing import Final
 from condvest.app import App
 from condvest.app.commands import consolidate, resample, vacuum
 from condvest.app.runs import JobResult
-from condvest.aws.runtime import start_log, told
+from condvest.aws.runtime import start_log, tell_asked, told
 from condvest.config import load_settings
 from condvest.domain.shard import WHOLE, Shard
 from condvest.errors import CommitConflict, CommitUnknown, CondvestError, ConfigError, TransientError
@@ -37,7 +37,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = load_settings()
         with App(settings, records_runs=settings.rds_host is not None) as app:
-            result = _do(app, options, _shard())
+            try:
+                result = _do(app, options, _shard())
+            finally:
+                tell_asked(logger, app.traffic)
             if result is None:
                 logger.info("nothing to do for this part")
             else:

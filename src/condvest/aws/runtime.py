@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import logging
 import os
@@ -126,6 +127,7 @@ def handle(
                 answer = work(Invocation(app, settings, stop, context.aws_request_id, measures), asked)
             finally:
                 measures |= _traffic(app.traffic, app.provider_bytes)
+                tell_asked(logger, app.traffic)
     except CondvestError as error:
         logger.error("failed", extra={"kind": type(error).__name__, "error": str(error)})
         raise
@@ -166,6 +168,14 @@ def start_log(service: str, run_id: str) -> Logger:
     copy_config_to_registered_loggers(logger, include={"condvest"})
     logging.getLogger("condvest").propagate = False
     return logger
+
+
+def tell_asked(logger: Logger, traffic: Traffic) -> None:
+    """Log by kind what a call asked of provider and store, one line a call, however it ends.
+
+    A zone without a database records no run, and its metrics have the sum alone, while S3 takes a price for each kind.
+    """
+    logger.info("asked", extra={"asked": dataclasses.asdict(traffic)})
 
 
 @cache

@@ -23,6 +23,7 @@ Format: TypeAlias = Literal["table", "csv", "json", "parquet"]
 #: So many lines of what is left go to a person; JSON has all.
 _LINES: Final = 20
 _COLUMN_GAP: Final = "  "
+_UNIT: Final = 1024
 
 
 def print_json(value: Mapping[str, Any]) -> None:
@@ -114,6 +115,16 @@ def print_table(table: pa.Table, output: Format, about: Mapping[str, Any]) -> No
                 "--format parquet is binary and stdout is a terminal; send it to a file: ... > bars.parquet"
             )
         _write_bytes(_as_parquet(table))
+
+
+def shown_size(size_bytes: int) -> str:
+    """Return a size as a person reads it."""
+    size, unit = float(size_bytes), "B"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if size < _UNIT:
+            break
+        size, unit = size / _UNIT, larger
+    return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
 
 
 def _listed(table: pa.Table, place: int, output: Format) -> list[Any]:

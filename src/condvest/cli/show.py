@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from condvest.cli.cost import show_cost
 from condvest.cli.options import opened, options_of
-from condvest.cli.output import Format, print_json, print_rows, print_table
+from condvest.cli.output import Format, print_json, print_rows, print_table, shown_size
+from condvest.errors import ConfigError
 
 if TYPE_CHECKING:
     from condvest.app.status import Status
 
 _SHOWN_GAPS = 10
-_UNIT = 1024
 
 FormatOption = Annotated[
     Format | None,
@@ -35,11 +36,30 @@ def add_views(application: typer.Typer) -> None:
     application.command("demo")(_demo)
 
 
-def _status(context: typer.Context) -> None:
-    """Show sessions by state, the watermark, gaps, sizes, pending files and the last runs."""
+def _status(
+    context: typer.Context,
+    cost: Annotated[
+        bool,
+        typer.Option(
+            "--cost", help="Instead: what a month costs on S3, by the requests of the last 31 days and what lies there."
+        ),
+    ] = False,
+    prices: Annotated[
+        Path | None,
+        typer.Option(
+            "--prices", metavar="FILE", help="With --cost: another price table (JSON) than the one that comes along."
+        ),
+    ] = None,
+) -> None:
+    """Show sessions by state, the watermark, gaps, sizes, pending files and the last runs; or what a month costs."""
     from condvest.app.runs import fields
     from condvest.app.status import read_status
 
+    if cost:
+        show_cost(context, prices)
+        return
+    if prices is not None:
+        raise ConfigError("--prices goes with --cost, which it is for; add --cost, or leave --prices out")
     with opened(context) as app:
         status = read_status(app)
     if options_of(context).as_json:
@@ -69,7 +89,7 @@ def _print_status(status: Status) -> None:
     typer.echo()
     print_rows(
         ("layer", "objects", "size"),
-        [(name, layer.objects, _size(layer.size_bytes)) for name, layer in sorted(status.layers.items())],
+        [(name, layer.objects, shown_size(layer.size_bytes)) for name, layer in sorted(status.layers.items())],
     )
     if status.runs:
         typer.echo()
@@ -84,15 +104,6 @@ def _print_status(status: Status) -> None:
 
 def _cost(traffic: Any) -> tuple[int, int, int]:
     return traffic.puts, traffic.deletes, traffic.requests
-
-
-def _size(size_bytes: int) -> str:
-    size, unit = float(size_bytes), "B"
-    for larger in ("KiB", "MiB", "GiB", "TiB"):
-        if size < _UNIT:
-            break
-        size, unit = size / _UNIT, larger
-    return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
 
 
 def _bars(
@@ -150,8 +161,6 @@ def _query(
 
 
 def _format(context: typer.Context, output: Format | None) -> Format:
-    from condvest.errors import ConfigError
-
     if not options_of(context).as_json:
         return output or "table"
     if output not in (None, "json"):

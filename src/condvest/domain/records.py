@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import date, datetime
 from typing import Literal
 
@@ -70,7 +70,10 @@ class WatermarkRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Traffic:
-    """What a run cost: requests to the provider, and calls and bytes of the object store."""
+    """What a run cost: requests to the provider, and calls and bytes of the object store.
+
+    `bytes_in` came from the store, `bytes_out` went to it.
+    """
 
     requests: int = 0
     gets: int = 0
@@ -79,6 +82,12 @@ class Traffic:
     lists: int = 0
     bytes_in: int = 0
     bytes_out: int = 0
+
+    def __add__(self, other: Traffic) -> Traffic:
+        return Traffic(**{name: count + getattr(other, name) for name, count in asdict(self).items()})
+
+    def __sub__(self, earlier: Traffic) -> Traffic:
+        return Traffic(**{name: count - getattr(earlier, name) for name, count in asdict(self).items()})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -232,3 +232,13 @@ class State:
         """Return the last `limit` runs, the newest first."""
         with self._database.read() as connection:
             return runs.recent(connection, limit)
+
+    def runs_between(self, after: datetime, until: datetime) -> list[RunRow]:
+        """Return the runs that began after one instant and up to another, by when they began."""
+        with self._database.read() as connection:
+            return runs.between(connection, after, until)
+
+    def has_runs_by(self, instant: datetime) -> bool:
+        """Say whether a run had begun by an instant."""
+        with self._database.read() as connection:
+            return runs.any_by(connection, instant)

@@ -6,8 +6,9 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, Select, insert, select, update
 
 from condvest.domain.records import RunOutcome, RunRow, Traffic
 from condvest.errors import DataError
@@ -45,7 +46,22 @@ def finish(
 
 def recent(connection: Connection, limit: int) -> list[RunRow]:
     """Return the last `limit` runs, the newest first."""
-    rows = connection.execute(select(batch_jobs).order_by(_R.id.desc()).limit(limit)).mappings()
+    return _read(connection, select(batch_jobs).order_by(_R.id.desc()).limit(limit))
+
+
+def between(connection: Connection, after: datetime, until: datetime) -> list[RunRow]:
+    """Return the runs that began after one instant and up to another, by when they began."""
+    chosen = select(batch_jobs).where(_R.started_at > after, _R.started_at <= until)
+    return _read(connection, chosen.order_by(_R.started_at, _R.id))
+
+
+def any_by(connection: Connection, instant: datetime) -> bool:
+    """Say whether a run had begun by an instant."""
+    return connection.execute(select(_R.id).where(_R.started_at <= instant).limit(1)).first() is not None
+
+
+def _read(connection: Connection, query: Select[Any]) -> list[RunRow]:
+    rows = connection.execute(query).mappings()
     return [
         RunRow(
             **{name: row[name] for name in _PLAIN},

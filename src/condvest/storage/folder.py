@@ -34,7 +34,7 @@ from condvest.storage.disk import (
 )
 from condvest.storage.keys import check_key, check_prefix
 from condvest.storage.locks import StripedLocks
-from condvest.storage.store import ALWAYS, Meter, ObjectInfo, PutResult, Stored, When
+from condvest.storage.store import ALWAYS, PAGE, Meter, ObjectInfo, PutResult, Stored, When
 
 # Hot paths work on plain strings and `os` calls: a `pathlib` call costs as much as reading a small file.
 # ruff: noqa: PTH100, PTH108, PTH118, PTH120
@@ -131,7 +131,10 @@ class FolderStore:
         self._path(f"{check_prefix(prefix)}x")
         self.meter.add(lists=1)
         with clear_errors(self.url):
-            yield from self._walk(prefix)
+            for number, info in enumerate(self._walk(prefix)):
+                if number and not number % PAGE:
+                    self.meter.add(lists=1)
+                yield info
 
     def _walk(self, prefix: str) -> Iterator[ObjectInfo]:
         try:
@@ -178,15 +181,15 @@ class FolderStore:
         self._inside.add(folder)
 
     def _read(self, key: str) -> Stored | None:
-        path = self._path(key)
+        path, data = self._path(key), b""
         with clear_errors(self.url):
             try:
                 with open(path, "rb", buffering=0, opener=open_no_link) as file:
                     data, status = file.readall(), os.fstat(file.fileno())
             except _ABSENT:
-                self.meter.add(gets=1)
                 return None
-        self.meter.add(gets=1, bytes_in=len(data))
+            finally:
+                self.meter.add(gets=1, bytes_in=len(data))
         return Stored(data, etag_of(status))
 
     def _commit(self, items: Iterable[tuple[str, bytes, When]]) -> Iterator[PutResult]:
@@ -210,20 +213,22 @@ class FolderStore:
     def _write_aside(self, items: Iterator[tuple[str, bytes, When]], aside: builtins.list[tuple[str, _Aside]]) -> None:
         """Write one slice of items to new files, listed in `aside`, and make those durable."""
         size_bytes = 0
-        for key, data, when in items:
-            self._path(key)
-            path = f"{self._tmp}/{os.getpid()}-{self._token}-{next(self._numbers)}"
-            with clear_errors(self.url):
-                try:
-                    status = write_file(path, data)
-                except FileNotFoundError:
-                    self._make_folders()
-                    status = write_file(path, data)
-            aside.append((key, _Aside(path, status, when)))
-            size_bytes += len(data)
-            if size_bytes >= _SLICE_BYTES or len(aside) >= _SLICE_FILES:
-                break
-        self.meter.add(puts=len(aside), bytes_out=size_bytes)
+        try:
+            for key, data, when in items:
+                self._path(key)
+                path = f"{self._tmp}/{os.getpid()}-{self._token}-{next(self._numbers)}"
+                with clear_errors(self.url):
+                    try:
+                        status = write_file(path, data)
+                    except FileNotFoundError:
+                        self._make_folders()
+                        status = write_file(path, data)
+                aside.append((key, _Aside(path, status, when)))
+                size_bytes += len(data)
+                if size_bytes >= _SLICE_BYTES or len(aside) >= _SLICE_FILES:
+                    break
+        finally:
+            self.meter.add(puts=len(aside), bytes_out=size_bytes)
         if self._fsync:
             with clear_errors(self.url):
                 sync(self.root, [file.path for _, file in aside])

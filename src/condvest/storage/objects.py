@@ -24,7 +24,7 @@ from condvest.aio import in_order, io_loop
 from condvest.errors import CommitConflict, CommitUnknown, ConfigError, ObjectNotFound, TransientError
 from condvest.storage.keys import check_key, check_prefix
 from condvest.storage.refusals import cleared, cleared_call
-from condvest.storage.store import ALWAYS, Meter, ObjectInfo, PutResult, Stored, When
+from condvest.storage.store import ALWAYS, PAGE, Meter, ObjectInfo, PutResult, Stored, When
 
 if TYPE_CHECKING:
     from obstore import PutMode
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_PAGE = 1000  # keys that S3 lists or deletes at one request
 _DELETES = 4  # bulk deletes in flight
 _DECODERS = 2
 _TRIES = 6  # of a conditional write whose answers are lost and that did not take place
@@ -137,7 +136,7 @@ class ObjectStore:
     def delete_many(self, keys: Iterable[str]) -> int:
         """Delete objects, a thousand at a request; see `Store.delete_many`."""
         paths = (self._base + check_key(key) for key in keys)
-        pages = iter(lambda: [*islice(paths, _PAGE)], [])
+        pages = iter(lambda: [*islice(paths, PAGE)], [])
         return sum(in_order(lambda page: self._loop.start(self._delete(page)), pages, ahead=_DELETES, finish=True))
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
@@ -146,17 +145,20 @@ class ObjectStore:
         yield from sorted(self._loop.run(self._list(self._base + check_prefix(prefix))), key=lambda info: info.key)
 
     async def _list(self, prefix: str) -> builtins.list[ObjectInfo]:
-        found = await cleared(self.url, self._pages(prefix))
-        self.meter.add(lists=max(1, -(-len(found) // _PAGE)))
+        found: builtins.list[ObjectInfo] = []
+        try:
+            await cleared(self.url, self._pages(prefix, found))
+        except BaseException:
+            self.meter.add(lists=len(found) // PAGE + 1)  # the page that failed was asked for too
+            raise
+        self.meter.add(lists=max(1, -(-len(found) // PAGE)))
         return found
 
-    async def _pages(self, prefix: str) -> builtins.list[ObjectInfo]:
-        found: builtins.list[ObjectInfo] = []
-        async for page in obstore.list(self._client, prefix, chunk_size=_PAGE):
+    async def _pages(self, prefix: str, found: builtins.list[ObjectInfo]) -> None:
+        async for page in obstore.list(self._client, prefix, chunk_size=PAGE):
             found += (
                 ObjectInfo(meta["path"].removeprefix(self._base), meta["size"], meta["e_tag"] or "") for meta in page
             )
-        return found
 
     async def _read(self, key: str) -> Stored | None:
         self.meter.add(gets=1)

@@ -11,9 +11,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
-from typing import Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 T = TypeVar("T")
+
+#: Keys that S3 lists or deletes at one request.
+PAGE: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +79,9 @@ class Counts:
 class Meter:
     """Counts what a store asks of its backend, from any thread.
 
-    `gets`, `puts`, `deletes` and `lists` are requests, whatever their outcome: on S3 each page of a listing (1,000
-    keys) and each bulk delete (1,000 keys) is one; in a folder each file and each listing is one. Retries inside the
-    client library are not seen. `bytes_in` came from the store, `bytes_out` went to it.
+    `gets`, `puts`, `deletes` and `lists` are requests, whatever their outcome: each page of a listing (1,000 keys) is
+    one, in a folder as on S3, so that a folder tells what S3 would bill; each bulk delete (1,000 keys) is one on S3, each
+    file in a folder. Retries inside the client library are not seen. `bytes_in` came from the store, `bytes_out` went to it.
     """
 
     def __init__(self) -> None:
