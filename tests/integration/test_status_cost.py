@@ -121,8 +121,9 @@ What lies in the lake
 """
 
 
-def test_the_same_for_a_person(lake: Path, call: Call) -> None:
+def test_the_same_for_a_person(lake: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two tables with their sums, and a line each for the month, the scale, the killed run, the folder, and the prices."""
+    monkeypatch.setenv("COLUMNS", "130")
     ten_days()
     code, out, err = call("status", "--cost")
     assert (code, err) == (0, "")
