@@ -100,8 +100,8 @@ clean: ## remove what make made
 	rm -rf .venv .venv-calendar .venv-aws build .coverage* .pytest_cache .mypy_cache .ruff_cache .hypothesis demo-lake
 
 .PHONY: bench
-bench: setup ## the jobs beside their floors and a peer, as ratios (SYMBOLS=540)
-	$(BIN)/python benchmarks/bench.py --symbols $(or $(SYMBOLS),540)
+bench: setup peers ## the jobs beside their floors and peers, as ratios; half an hour, two minutes with SIZE=small
+	$(BIN)/python benchmarks/bench.py --size $(or $(SIZE),full) $(ARGS)
 
 .PHONY: readme
 readme: setup ## write the README's table of settings
