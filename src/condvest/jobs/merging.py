@@ -12,6 +12,7 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from condvest.aio import in_order
 from condvest.domain.bars import changed_history, merge_history, same_values
 from condvest.errors import CommitConflict
 from condvest.jobs.bronze import DailyFile, ReadFile, SymbolFiles, blocks, list_bronze, read_file
@@ -23,6 +24,8 @@ from condvest.storage.store import IF_ABSENT, Store, When, if_match
 
 _ROUNDS: Final = 20
 _THREADS: Final = 2
+#: Symbols merged and not yet written.
+_AHEAD: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,21 +126,28 @@ def _again(store: Store, task: MergeTask) -> MergeTask:
 def _round(
     store: Store, tasks: Sequence[MergeTask], manifest: Mapping[str, Entry], pool: ThreadPoolExecutor
 ) -> tuple[list[Merged], list[MergeTask]]:
-    """Try each task once; return what is settled and which tasks must be planned again."""
+    """Try each task once; return what is settled and which tasks must be planned again.
+
+    Files are read, merged and written at the same time, a few of each.
+    """
     done: list[Merged] = []
     again: list[MergeTask] = []
     plans: list[_Plan] = []
-    for task, outcome in zip(tasks, pool.map(_merge, tasks, list(_read(store, tasks))), strict=True):
-        if outcome is None:
-            again.append(task)
-        elif isinstance(outcome, ReadFile):
-            done.append(_unusable(task, outcome))
-        else:
-            plans.append(outcome)
-    _set_aside(store, plans)
-    writes = [plan for plan in plans if plan.body is not None]
-    results = store.put_many_if([(layout.data_key(p.task.files.symbol), p.body or b"", p.when) for p in writes])
-    etags = {result.key: result.etag for result in results}
+
+    def writes() -> Iterator[tuple[str, bytes, When]]:
+        merges = in_order(lambda work: pool.submit(_merge, *work), _read(store, tasks), ahead=_AHEAD)
+        for task, outcome in zip(tasks, merges, strict=True):
+            if outcome is None:
+                again.append(task)
+            elif isinstance(outcome, ReadFile):
+                done.append(_unusable(task, outcome))
+            else:
+                _set_aside(store, outcome)
+                plans.append(outcome)
+                if outcome.body is not None:
+                    yield layout.data_key(task.files.symbol), outcome.body, outcome.when
+
+    etags = {result.key: result.etag for result in store.put_many_if(writes())}
     for plan in plans:
         etag = plan.when.etag if plan.body is None else etags[layout.data_key(plan.task.files.symbol)]
         if etag is None:
@@ -147,12 +157,12 @@ def _round(
     return done, again
 
 
-def _read(store: Store, tasks: Sequence[MergeTask]) -> Iterator[list[ReadFile]]:
-    """Yield the files of each task: its `data.parquet` first where there is one, then its `date=` files."""
+def _read(store: Store, tasks: Sequence[MergeTask]) -> Iterator[tuple[MergeTask, list[ReadFile]]]:
+    """Yield each task and its files: its `data.parquet` first where there is one, then its `date=` files."""
     keys = [_keys(task) for task in tasks]
     files = store.map((key for group in keys for key in group), read_file)
-    for group in keys:
-        yield [next(files) for _ in group]
+    for task, group in zip(tasks, keys, strict=True):
+        yield task, [next(files) for _ in group]
 
 
 def _keys(task: MergeTask) -> list[str]:
@@ -189,8 +199,11 @@ def _combined(before: pa.Table | None, rest: pa.Table) -> tuple[pa.Table, int, i
 
     Only the sessions that `rest` touches are compared: a day's work on a long history stays small.
     """
+    first = rest["date"][0].as_py() if rest.num_rows else None
     if before is None:
-        return rest, rest.num_rows, 0, rest["date"][0].as_py() if rest.num_rows else None
+        return rest, rest.num_rows, 0, first
+    if first is not None and first > before["date"][-1].as_py():  # the usual day: nothing is touched
+        return pa.concat_tables([before, rest]).combine_chunks(), rest.num_rows, 0, first
     where = pc.drop_null(pc.index_in(rest["date"], value_set=before["date"].combine_chunks()))
     touched = before.take(where)
     delta = changed_history(touched, merge_history([touched, rest]) if touched.num_rows else rest)
@@ -201,15 +214,14 @@ def _combined(before: pa.Table | None, rest: pa.Table) -> tuple[pa.Table, int, i
     return bars, added, delta.num_rows - added, delta["date"][0].as_py()
 
 
-def _set_aside(store: Store, plans: Sequence[_Plan]) -> None:
-    """Keep the bytes of each unreadable `data.parquet` that is about to be replaced."""
-    for plan in plans:
-        if _replaces_unread(plan):
-            key = layout.data_key(plan.task.files.symbol)
-            stored = store.get(key)
-            aside = layout.quarantined_file_key(plan.task.files.symbol, hashlib.sha256(stored.data).hexdigest()[:16])
-            store.put(aside, stored.data)
-            warn("file_set_aside", key=key, kept_as=aside)
+def _set_aside(store: Store, plan: _Plan) -> None:
+    """Keep the bytes of an unreadable `data.parquet` that is about to be replaced."""
+    if _replaces_unread(plan):
+        key = layout.data_key(plan.task.files.symbol)
+        stored = store.get(key)
+        aside = layout.quarantined_file_key(plan.task.files.symbol, hashlib.sha256(stored.data).hexdigest()[:16])
+        store.put(aside, stored.data)
+        warn("file_set_aside", key=key, kept_as=aside)
 
 
 def _replaces_unread(plan: _Plan) -> bool:

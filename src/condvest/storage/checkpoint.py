@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import date
 from typing import Final
 
@@ -13,6 +13,7 @@ from condvest.storage import layout
 from condvest.storage.store import IF_ABSENT, Store, When, if_match
 
 _VERSION: Final = 1
+_AS_IT_IS: Final = ("interval_sessions", "calendar_version", "builder", "sources", "months")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,8 @@ def read_checkpoint(store: Store, sessions: int) -> tuple[Checkpoint | None, Whe
 
 def write_checkpoint(store: Store, checkpoint: Checkpoint, when: When) -> None:
     """Put a checkpoint; CommitConflict when another writer was first."""
-    content = {"version": _VERSION, **asdict(checkpoint), "reach": checkpoint.reach.isoformat()}
+    content = {"version": _VERSION, "reach": checkpoint.reach.isoformat()}
+    content |= {name: getattr(checkpoint, name) for name in _AS_IT_IS}
     body = json.dumps(content, separators=(",", ":"), sort_keys=True).encode()
     store.put(layout.checkpoint_key(checkpoint.interval_sessions), body, when=when)
 

@@ -6,9 +6,12 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Final
+from functools import lru_cache
+from itertools import accumulate
+from typing import Final, NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from condvest.domain.bars import UTC_MICROSECONDS
 from condvest.errors import CommitConflict, DataError, ObjectNotFound
@@ -35,8 +38,7 @@ SCHEMA: Final = pa.schema(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """One version of a `data.parquet`: its ETag, and the first session that it changed (None: not known, take all)."""
 
     etag: str
@@ -64,13 +66,14 @@ class Entry:
 
         (False, None): not known, or a version in between was not known: take all. (True, None): nothing changed.
         """
-        marks = [short_mark(change.etag) for change in self.changes]
-        if etag_mark not in marks:
-            return False, None
-        later = self.changes[len(marks) - marks[::-1].index(etag_mark) :]
-        days = [change.first_changed for change in later]
-        known = [day for day in days if day is not None]
-        return (True, min(known, default=None)) if len(known) == len(days) else (False, None)
+        days: list[date] = []
+        for change in reversed(self.changes):
+            if short_mark(change.etag) == etag_mark:
+                return True, min(days, default=None)
+            if change.first_changed is None:
+                break
+            days.append(change.first_changed)
+        return False, None
 
 
 def file_mark(session: date, etag: str) -> int:
@@ -78,6 +81,7 @@ def file_mark(session: date, etag: str) -> int:
     return int.from_bytes(hashlib.blake2b(f"{session}|{etag}".encode(), digest_size=8).digest(), "big", signed=True)
 
 
+@lru_cache(maxsize=65_536)
 def short_mark(etag: str) -> str:
     """Return 16 hex digits for an ETag, for files that hold thousands of them."""
     return hashlib.blake2b(etag.encode(), digest_size=8).hexdigest()
@@ -126,10 +130,19 @@ def _read(store: Store) -> tuple[dict[str, Entry], When]:
 
 
 def _entries(table: pa.Table) -> Iterable[Entry]:
-    columns = [table[name].to_pylist() for name in SCHEMA.names]
-    for symbol, last, rows, updated, etag, merged, changes in zip(*columns, strict=True):
-        chain = tuple(Change(change["etag"], change["first_changed"]) for change in changes)
-        yield Entry(symbol, last, rows, updated, etag, frozenset(merged), chain)
+    plain = [table[name].to_pylist() for name in SCHEMA.names[:-1]]
+    # Taken apart as columns: a dictionary for each of many thousand changes would take longer than all the rest.
+    chains = table["changes"].combine_chunks()
+    found = chains.flatten()
+    if found.null_count or found.field("etag").null_count:
+        raise TypeError("a change without an ETag")
+    changes = list(map(Change, found.field("etag").to_pylist(), found.field("first_changed").to_pylist()))
+    lengths = pc.list_value_length(chains).to_pylist()
+    stops = accumulate(lengths)
+    for (symbol, last, rows, updated, etag, merged), length, stop in zip(
+        zip(*plain, strict=True), lengths, stops, strict=True
+    ):
+        yield Entry(symbol, last, rows, updated, etag, frozenset(merged), tuple(changes[stop - length : stop]))
 
 
 def _encode(entries: Mapping[str, Entry]) -> bytes:
