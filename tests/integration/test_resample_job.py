@@ -352,6 +352,28 @@ def test_a_split_of_the_future_counts_from_its_day_on(tmp_path: Path) -> None:
         kit.assert_as_rebuilt()
 
 
+@pytest.mark.parametrize("day", [DAYS[11], november(16)], ids=["a session", "a Sunday"])
+def test_a_split_that_comes_into_effect_costs_the_months_of_its_own_group(tmp_path: Path, day: date) -> None:
+    """Months before it are neither read nor written: many symbols split on an ordinary day."""
+    with Kit(tmp_path, market=market_of(DAYS[:30], FEW)) as kit:
+        halved(kit, 11 if day == DAYS[11] else 10)
+        kit.evening(DAYS[9]).fetch_symbols(*FEW, first=DAYS[0], last=DAYS[9])
+        kit.consolidate()
+        with_split(kit, "AAPL", day, 1, 2)
+        kit.resample(3, 5)
+        kit.evening(DAYS[11]).fetch(DAYS[10], DAYS[11])
+        kit.consolidate()
+        read: list[str] = []
+        kit.lake.on_read = read.append
+        assert kit.resample(3, 5).months_written
+        assert [
+            key
+            for key in read
+            if key.startswith((layout.BRONZE + "symbol", layout.silver_prefix(3) + "year=2025/month=10"))
+        ] == []
+        kit.assert_as_rebuilt()
+
+
 def test_a_split_that_the_price_contradicts_is_not_applied(built: Kit) -> None:
     """Wrong rows are common: a jump of nothing bears out no split. A restatement can turn the verdict."""
     raw = built.files(layout.SILVER)

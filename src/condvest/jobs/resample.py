@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Final
 
-from condvest.domain.actions import EPOCH
+from condvest.domain.actions import EPOCH, Split
 from condvest.domain.calendar import INTERVALS, Calendar
 from condvest.domain.resample import SessionTable, period_table
 from condvest.errors import CommitConflict, DataError
@@ -83,9 +83,7 @@ def _attempt(
         return report
     report.reach = work.reach
     busy: list[tuple[IntervalPlan, When, dict[str, str]]] = []
-    marks = {
-        symbol: source_mark(source, work.splits.get(symbol, ()), work.reach) for symbol, source in work.sources.items()
-    }
+    marks = {symbol: source_mark(source, work.reach) for symbol, source in work.sources.items()}
     for sessions in intervals:
         checkpoint, when = read_checkpoint(store, sessions)
         listed = list_months(store, sessions)
@@ -137,7 +135,8 @@ def _commit(
 
 def _work(store: Store, calendar: Calendar) -> Work | None:
     """Return what there is to build from, None for a lake without consolidated bars."""
-    sources = {source.symbol: source for source in _sources(store)}
+    splits = splits_by_symbol(read_splits(store))
+    sources = {source.symbol: source for source in _sources(store, splits)}
     if not sources:
         return None
     names = sorted(sources)
@@ -145,21 +144,21 @@ def _work(store: Store, calendar: Calendar) -> Work | None:
         names,
         {symbol: code for code, symbol in enumerate(names)},
         sources,
-        splits_by_symbol(read_splits(store)),
+        splits,
         _reach(store, list(sources.values())),
         SessionTable(calendar),
         calendar,
     )
 
 
-def _sources(store: Store) -> list[Source]:
+def _sources(store: Store, splits: Mapping[str, Sequence[Split]]) -> list[Source]:
     manifest = read_manifest(store)
     found = []
     for files in list_bronze(store):
         if files.data_etag is not None:
             entry = manifest.get(files.symbol)
             trusted = entry if entry is not None and entry.data_etag == files.data_etag else None
-            found.append(Source(files.symbol, files.data_etag, trusted))
+            found.append(Source(files.symbol, files.data_etag, trusted, splits.get(files.symbol, ())))
     gone = sorted(manifest.keys() - {source.symbol for source in found})
     if gone:
         raise DataError(

@@ -27,6 +27,8 @@ from condvest.storage.store import Store, Stored
 _BLOCK_SYMBOLS: Final = 256
 #: A split is judged by a close up to 15 days before it: cached bars must reach back so much further.
 _EVIDENCE: Final = timedelta(days=20)
+#: What is computed on: whose the bars are is known by their file.
+_VALUES: Final = ANSWER_SCHEMA.names[1:]
 _EVERYTHING: Final = np.iinfo(np.int32).min
 _NOTHING: Final = np.iinfo(np.int32).max
 
@@ -61,7 +63,7 @@ def compute(
     cached = {} if any(plan.rebuild for plan in plans) else _cached(work, wanted, read_recent(store), starts)
     unread = [layout.data_key(symbol) for symbol in wanted if symbol not in cached]
     # One reading for all blocks: the next one is read and decoded while this one is computed.
-    read = store.map(unread, _answer_columns)
+    read = store.map(unread, _values)
     for done, block in enumerate(blocks(wanted, _BLOCK_SYMBOLS), 1):
         tables = [cached[symbol] if symbol in cached else next(read) for symbol in block]
         daily, splits = _block(work, block, tables)
@@ -80,7 +82,7 @@ def group_starts(work: Work, plan: IntervalPlan) -> Ints:
     known: dict[date | None, int] = {None: _EVERYTHING}
     for symbol, first in plan.dirty.items():
         if first not in known and first is not None:
-            group = work.calendar.ordinal(first) // plan.interval_sessions
+            group = work.table.ordinal_on_or_after(first) // plan.interval_sessions
             known[first] = (work.calendar.group_bounds(group, plan.interval_sessions)[0] - EPOCH).days
         starts[work.codes[symbol]] = known[first]
     return starts
@@ -93,7 +95,7 @@ def _cached(work: Work, symbols: Sequence[str], recent: Recent, starts: Mapping[
         first = min(int(of_interval[work.codes[symbol]]) for of_interval in starts.values())
         found = recent.of(symbol, work.sources[symbol].etag)
         if found is not None and first != _EVERYTHING and found[0] <= EPOCH + timedelta(days=first) - _EVIDENCE:
-            cached[symbol] = found[1]
+            cached[symbol] = found[1].select(_VALUES)
     return cached
 
 
@@ -107,8 +109,8 @@ def read_history(key: str, stored: Stored | None) -> pa.Table:
     return file.bars
 
 
-def _answer_columns(key: str, stored: Stored | None) -> pa.Table:
-    return read_history(key, stored).select(ANSWER_SCHEMA.names)
+def _values(key: str, stored: Stored | None) -> pa.Table:
+    return read_history(key, stored).select(_VALUES)
 
 
 def _block(work: Work, block: Sequence[str], tables: Sequence[pa.Table]) -> tuple[DailyBlock, list[tuple[int, Split]]]:

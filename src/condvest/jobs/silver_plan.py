@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
@@ -16,11 +16,15 @@ from condvest.storage.manifest import Entry, short_mark
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One symbol's consolidated bars: the ETag of its `data.parquet` and its manifest entry, None where that is of another."""
+    """What one symbol's period bars follow from.
+
+    The ETag of its `data.parquet`, its manifest entry (None where that is of another version), and its splits.
+    """
 
     symbol: str
     etag: str
     entry: Entry | None
+    splits: Sequence[Split] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +57,18 @@ def splits_by_symbol(splits: Iterable[Split]) -> dict[str, list[Split]]:
     return dict(of_symbol)
 
 
-def source_mark(source: Source, splits: Iterable[Split], reach: date) -> str:
+def source_mark(source: Source, reach: date) -> str:
     """Return what a symbol's period bars depend on: its `data.parquet`, and its splits up to the lake's last session."""
+    return f"{short_mark(source.etag)}/{_splits_mark(source, reach)}"
+
+
+def _splits_mark(source: Source, reach: date) -> str:
     done = sorted(
         f"{split.execution_date}|{split.split_from}|{split.split_to}"
-        for split in splits
+        for split in source.splits
         if split.execution_date <= reach
     )
-    by_splits = hashlib.blake2b("\n".join(done).encode(), digest_size=4).hexdigest() if done else ""
-    return f"{short_mark(source.etag)}/{by_splits}"
+    return hashlib.blake2b("\n".join(done).encode(), digest_size=4).hexdigest() if done else ""
 
 
 def plan_interval(
@@ -84,7 +91,7 @@ def plan_interval(
     for source in sources:
         before, after = checkpoint.sources.get(source.symbol), marks[source.symbol]
         if before != after:
-            dirty[source.symbol] = _dirty_from(source, before, after)
+            dirty[source.symbol] = _dirty_from(source, before, checkpoint.reach, reach)
     months = completed_months(sessions, checkpoint.reach, reach, calendar)
     return IntervalPlan(sessions, False, "", dirty, frozenset(months & listed_months.keys()), marks)
 
@@ -115,13 +122,19 @@ def _why_rebuild(
     return ""
 
 
-def _dirty_from(source: Source, before: str | None, after: str) -> date | None:
+def _dirty_from(source: Source, before: str | None, reach_before: date, reach: date) -> date | None:
+    """Return the first session whose group has to be built again; None: all have to.
+
+    A split that came into effect since concerns the group that it lies in, and no earlier one.
+    """
     if before is None or source.entry is None:
         return None
-    if before.partition("/")[2] != after.partition("/")[2]:
+    etag_mark, _, splits_mark = before.partition("/")
+    known, first = source.entry.changed_since(etag_mark)
+    if not known or splits_mark != _splits_mark(source, reach_before):
         return None
-    known, first = source.entry.changed_since(before.partition("/")[0])
-    return first if known else None
+    days = [split.execution_date for split in source.splits if reach_before < split.execution_date <= reach]
+    return min([*days, *([first] if first is not None else [])], default=None)
 
 
 def completed_months(sessions: int, before: date, reach: date, calendar: Calendar) -> set[str]:

@@ -75,8 +75,8 @@ def examine(
     rows.compare(bronze.unreadable, progress)
     LedgerCheck(findings, ledger, rows.index, rows.counts, calendar, universe).run(now)
     check_watermarks(findings, state, last=bronze.last, last_done=bronze.last_done, unreadable=bronze.unreadable)
-    sources = [Source(symbol, etag, None) for symbol, etag in etags.items()]
-    marks = {source.symbol: source_mark(source, splits.get(source.symbol, ()), reach) for source in sources}
+    sources = [Source(symbol, etag, None, splits.get(symbol, ())) for symbol, etag in etags.items()]
+    marks = {source.symbol: source_mark(source, reach) for source in sources}
     intervals = listed_intervals(store)
     gone = check_silver(store, findings, intervals, calendar=calendar, marks=marks, progress=progress)
     caches.report_gone(gone)
