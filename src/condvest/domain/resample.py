@@ -191,7 +191,8 @@ def _basis(
     # One ascending number a row: its symbol in the high half, its ordinal in the low half.
     keys = (block.codes.astype(np.int64) << 32) + (block.ordinals.astype(np.int64) + 2**31)
     codes = np.array([code for code, _ in splits], np.int64)
-    at = np.array([table.ordinal_on_or_after(split.execution_date) for _, split in splits], np.int64)
+    executed = np.array([(split.execution_date - EPOCH).days for _, split in splits], np.int64)
+    at = np.searchsorted(table.days, executed) + table.first_ordinal  # the first session on or after it
     base = np.zeros(len(splits), np.int64)
     if origin is not None:
         rows = np.clip(np.searchsorted(block.codes, codes), 0, len(block) - 1)

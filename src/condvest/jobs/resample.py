@@ -15,7 +15,7 @@ from condvest.errors import CommitConflict, DataError
 from condvest.jobs.bronze import list_bronze
 from condvest.jobs.progress import Progress, silent
 from condvest.jobs.silver_build import Work, compute, read_history
-from condvest.jobs.silver_plan import IntervalPlan, Source, plan_interval, source_mark, splits_by_symbol
+from condvest.jobs.silver_plan import Changes, IntervalPlan, Source, plan_interval, splits_by_symbol
 from condvest.jobs.silver_write import list_months, write_months
 from condvest.jobs.spool import MonthSpool
 from condvest.log import event
@@ -83,20 +83,12 @@ def _attempt(
         return report
     report.reach = work.reach
     busy: list[tuple[IntervalPlan, When, dict[str, str]]] = []
-    marks = {symbol: source_mark(source, work.reach) for symbol, source in work.sources.items()}
+    changes = Changes(work.sources.values(), work.reach)
     for sessions in intervals:
         checkpoint, when = read_checkpoint(store, sessions)
         listed = list_months(store, sessions)
         plan = plan_interval(
-            sessions,
-            checkpoint,
-            listed,
-            list(work.sources.values()),
-            marks,
-            reach=work.reach,
-            calendar=calendar,
-            builder=BUILDER,
-            force_full=force_full,
+            sessions, checkpoint, listed, changes, calendar=calendar, builder=BUILDER, force_full=force_full
         )
         if not plan.nothing_to_do:
             event("resample_planned", interval=sessions, symbols=len(plan.dirty) or None, rebuild=plan.reason or None)

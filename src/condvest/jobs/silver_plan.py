@@ -71,29 +71,50 @@ def _splits_mark(source: Source, reach: date) -> str:
     return hashlib.blake2b("\n".join(done).encode(), digest_size=4).hexdigest() if done else ""
 
 
+class Changes:
+    """The symbols as they are, and what changed in them since a checkpoint.
+
+    `marks`: what each symbol's period bars depend on. `reach`: the last session of the consolidated lake.
+    """
+
+    def __init__(self, sources: Collection[Source], reach: date) -> None:
+        """Take the symbols."""
+        self.reach = reach
+        self.marks = {source.symbol: source_mark(source, reach) for source in sources}
+        self._sources = sources
+        self._known: list[tuple[Checkpoint, dict[str, date | None]]] = []
+
+    def since(self, checkpoint: Checkpoint) -> dict[str, date | None]:
+        """Return the first session that changed, by symbol (None: all of it); symbols without a change are left out."""
+        for known, dirty in self._known:  # the intervals are mostly built together
+            if (known.reach, known.sources) == (checkpoint.reach, checkpoint.sources):
+                return dirty
+        dirty = {}
+        for source in self._sources:
+            before = checkpoint.sources.get(source.symbol)
+            if before != self.marks[source.symbol]:
+                dirty[source.symbol] = _dirty_from(source, before, checkpoint.reach, self.reach)
+        self._known.append((checkpoint, dirty))
+        return dirty
+
+
 def plan_interval(
     sessions: int,
     checkpoint: Checkpoint | None,
     listed_months: Mapping[str, str],
-    sources: Collection[Source],
-    marks: dict[str, str],
+    changes: Changes,
     *,
-    reach: date,
     calendar: Calendar,
     builder: str,
     force_full: bool,
 ) -> IntervalPlan:
     """Decide what to build of one interval; `listed_months` has the ETags of the month files that lie there."""
+    reach, marks = changes.reach, changes.marks
     reason = _why_rebuild(checkpoint, listed_months, marks, reach, calendar, builder, force_full)
     if reason or checkpoint is None:
         return IntervalPlan(sessions, True, reason, {}, frozenset(), marks)
-    dirty: dict[str, date | None] = {}
-    for source in sources:
-        before, after = checkpoint.sources.get(source.symbol), marks[source.symbol]
-        if before != after:
-            dirty[source.symbol] = _dirty_from(source, before, checkpoint.reach, reach)
     months = completed_months(sessions, checkpoint.reach, reach, calendar)
-    return IntervalPlan(sessions, False, "", dirty, frozenset(months & listed_months.keys()), marks)
+    return IntervalPlan(sessions, False, "", changes.since(checkpoint), frozenset(months & listed_months.keys()), marks)
 
 
 def _why_rebuild(

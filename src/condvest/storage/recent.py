@@ -10,7 +10,7 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from condvest.domain.bars import ANSWER_SCHEMA, PRICE_NAMES, is_history
+from condvest.domain.bars import ANSWER_SCHEMA, PRICE_NAMES
 from condvest.errors import CommitConflict, DataError, ObjectNotFound
 from condvest.log import warn
 from condvest.storage import layout
@@ -110,13 +110,12 @@ def _read(store: Store) -> tuple[Recent, bytes, When]:
 def _by_symbol(table: pa.Table) -> dict[str, tuple[str, pa.Table]]:
     if table.num_rows == 0:
         return {}
-    symbols, sources = table["symbol"].combine_chunks(), table["source"].combine_chunks()
-    starts = [0, *(at + 1 for at in pc.indices_nonzero(pc.not_equal(symbols[:-1], symbols[1:])).to_pylist())]
-    bars = table.select(ANSWER_SCHEMA.names)
-    found = {
-        symbols[begin].as_py(): (sources[begin].as_py(), bars.slice(begin, stop - begin))
-        for begin, stop in pairwise([*starts, table.num_rows])
-    }
-    if len(found) < len(starts) or not all(is_history(rows) for _, rows in found.values()):
+    symbols, sources, days = (table[name].combine_chunks() for name in ("symbol", "source", "date"))
+    begins = pc.not_equal(symbols[:-1], symbols[1:])
+    starts = [0, *(at + 1 for at in pc.indices_nonzero(begins).to_pylist())]
+    names, marks = symbols.take(pa.array(starts)).to_pylist(), sources.take(pa.array(starts)).to_pylist()
+    if len(set(names)) < len(starts) or pc.all(pc.or_(begins, pc.less(days[:-1], days[1:]))).as_py() is False:
         raise DataError(f"{layout.RECENT_BARS}: rows are not in the order of symbol and date; it is built again")
-    return found
+    bars = table.select(ANSWER_SCHEMA.names)
+    bounds = zip(names, marks, pairwise([*starts, table.num_rows]), strict=True)
+    return {name: (mark, bars.slice(begin, stop - begin)) for name, mark, (begin, stop) in bounds}
