@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # The locks are whole. pip resolves nothing (older ones ask for `coverage[toml]` anew, without its pin): it checks afterwards.
 PIP_FLAGS := --quiet --disable-pip-version-check --require-hashes --no-deps
 
-.PHONY: help setup demo test check format lint types imports lock calendar aws-tools deploy-check schema clean
+.PHONY: help setup demo test check format lint types imports lock calendar aws-tools peers deploy-check schema clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -37,6 +37,15 @@ aws-tools: .venv-aws/.ready ## make the environment that checks and rehearses th
 	$(PYTHON) -m venv --clear .venv-aws
 	.venv-aws/bin/python -m pip install $(PIP_FLAGS) -r requirements/aws.lock
 	.venv-aws/bin/python -m pip check --disable-pip-version-check
+	@touch $@
+
+# The tools that the benchmark compares condvest with. Here too they stay out of .venv: pyarrow imports pandas when it finds it.
+peers: .venv-peers/.ready ## make the environment of the tools that the benchmark compares with
+
+.venv-peers/.ready: requirements/peers.lock
+	$(PYTHON) -m venv --clear .venv-peers
+	.venv-peers/bin/python -m pip install $(PIP_FLAGS) -r requirements/peers.lock
+	.venv-peers/bin/python -m pip check --disable-pip-version-check
 	@touch $@
 
 demo: setup ## the main job on real bars, start to end
@@ -89,6 +98,7 @@ lock: ## pin every version anew, with hashes and without addresses (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --extra demo --extra aws pyproject.toml requirements/dev.in -o requirements/dev.lock
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-deps requirements/sample.in -o requirements/sample.lock
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url requirements/calendar.in -o requirements/calendar.lock
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url requirements/peers.in -o requirements/peers.lock
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url requirements/aws.in -o requirements/aws.lock
 	uv pip compile --quiet --universal --python-version 3.12 --generate-hashes --no-emit-index-url --constraint requirements/dev.lock deploy/lambda/layer_requirements.in -o deploy/lambda/layer_requirements.txt
 	uv pip compile --quiet --universal --python-version 3.12 --generate-hashes --no-emit-index-url --constraint requirements/dev.lock deploy/batch/requirements.in -o deploy/batch/requirements.txt
@@ -97,7 +107,7 @@ schema: setup ## write database/schemas/schema_init_postgres.sql from the migrat
 	$(BIN)/python tools/build_schema.py
 
 clean: ## remove what make made
-	rm -rf .venv .venv-calendar .venv-aws build .coverage* .pytest_cache .mypy_cache .ruff_cache .hypothesis demo-lake
+	rm -rf .venv .venv-calendar .venv-aws .venv-peers build .coverage* .pytest_cache .mypy_cache .ruff_cache .hypothesis demo-lake
 
 .PHONY: bench
 bench: setup peers ## the jobs beside their floors and peers, as ratios; half an hour, two minutes with SIZE=small
