@@ -8,6 +8,8 @@ from goals import Goal, at_least, at_most
 from harness import PEERS, Measured, tool
 from sizes import Bench
 
+from subjects.resampling import sessions_file
+
 OURS = "Lake.bars, daily"
 PERIODS = "Lake.bars, 13 sessions"
 DECODE = "floor: decode that data.parquet"
@@ -18,7 +20,7 @@ _SYMBOL = "E"  # listed for long
 
 def measure(bench: Bench) -> list[Goal]:
     """Measure calls inside one process each."""
-    board, lake = bench.board, bench.market
+    board, lake, sessions = bench.board, bench.market, sessions_file(bench)
     found: dict[str, Measured] = {}
 
     def ours(which: str, key: str) -> Measured:
@@ -28,7 +30,8 @@ def measure(bench: Bench) -> list[Goal]:
         return Measured(float(whole.said[key]), whole.cpu_seconds, whole.peak_mib, whole.said)
 
     def peer(name: str, key: str) -> Measured:
-        whole = tool(f"peers/{name}_peer.py", "symbol", "--lake", str(lake), "--symbol", _SYMBOL, python=PEERS)
+        given = ["--lake", str(lake), "--symbol", _SYMBOL, "--sessions", str(sessions)]
+        whole = tool(f"peers/{name}_peer.py", "symbol", *given, python=PEERS)
         return Measured(float(whole.said[key]), whole.cpu_seconds, whole.peak_mib, whole.said)
 
     board.in_turn(
