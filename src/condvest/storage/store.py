@@ -79,9 +79,9 @@ class Counts:
 class Meter:
     """Counts what a store asks of its backend, from any thread.
 
-    `gets`, `puts`, `deletes` and `lists` are requests, whatever their outcome: each page of a listing (1,000 keys) is
-    one, in a folder as on S3, so that a folder tells what S3 would bill; each bulk delete (1,000 keys) is one on S3, each
-    file in a folder. Retries inside the client library are not seen. `bytes_in` came from the store, `bytes_out` went to it.
+    `gets`, `puts`, `deletes` and `lists` are requests, whatever their outcome, and each further try is one more: each page
+    of a listing (1,000 keys) is one, in a folder as on S3, so that a folder tells what S3 would bill; each bulk delete (1,000
+    keys) is one on S3, each file in a folder. `bytes_in` came from the store, `bytes_out` went to it.
     """
 
     def __init__(self) -> None:
