@@ -137,7 +137,16 @@ class ObjectStore:
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """List all pages, then sort; see `Store.list`. Takes about 300 bytes of memory an object."""
-        yield from self._loop.run(self._list(self._base + check_prefix(prefix)))
+        yield from self.list_many([prefix])
+
+    def list_many(self, prefixes: Iterable[str]) -> Iterator[ObjectInfo]:
+        """List several prefixes at the same time; see `Store.list_many`."""
+
+        def start(prefix: str) -> Future[builtins.list[ObjectInfo]]:
+            return self._loop.start(self._list(self._base + check_prefix(prefix)))
+
+        for found in in_order(start, prefixes, ahead=self._concurrency):
+            yield from found
 
     async def _list(self, prefix: str) -> builtins.list[ObjectInfo]:
         """Return all pages, sorted by key: not every server does as S3 does, some list `a/b` before `a.txt`.

@@ -171,3 +171,10 @@ class Store(Protocol):
         The order is that of the keys' UTF-8 bytes. A listing that takes long may miss what others write meanwhile.
         """
         ...
+
+    def list_many(self, prefixes: Iterable[str]) -> Iterator[ObjectInfo]:
+        """Yield what lies under each of some prefixes, in the order of the prefixes, each as `list` does.
+
+        Prefixes are consumed lazily, a bounded number ahead of the consumer.
+        """
+        ...
