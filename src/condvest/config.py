@@ -175,7 +175,9 @@ class Settings(BaseSettings):
     condvest_now: Annotated[str, AfterValidator(_checked_now)] | None = Field(
         None, description="The instant that counts as now, for example 2025-11-20T21:30:00Z. Default: the clock."
     )
-    condvest_concurrency: int = Field(64, ge=1, le=1024, description="Most requests to S3 in flight.")
+    condvest_concurrency: int = Field(
+        64, ge=1, le=1024, description="Most requests to S3 in flight; fewer while it is busy."
+    )
     condvest_fsync: bool = Field(
         True,
         description="false does not wait for the disk: faster, but a power failure may lose writes, and each command warns."

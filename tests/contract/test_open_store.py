@@ -42,7 +42,9 @@ def test_credentials_in_a_url_are_refused_and_not_repeated() -> None:
 
 
 def test_wrong_options_are_refused() -> None:
-    """An endpoint without scheme and a concurrency of none are refused."""
+    """An endpoint without scheme, a concurrency of none, and a bucket that lists in no order are refused."""
+    with pytest.raises(ConfigError, match="directory bucket"):
+        open_store("s3://lake--usw2-az1--x-s3/prefix")
     with pytest.raises(ConfigError, match="http"):
         open_store("s3://bucket", endpoint_url="localhost:9000")
     with pytest.raises(ConfigError, match="concurrency 0"):

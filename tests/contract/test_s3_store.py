@@ -9,6 +9,7 @@ import pytest
 from condvest.errors import CommitConflict, CommitUnknown, CondvestError, ConfigError, TransientError
 from condvest.storage import objects
 from condvest.storage.opening import open_store
+from condvest.storage.pacing import Patience
 from condvest.storage.store import ALWAYS, IF_ABSENT, Store, Stored, When, if_match
 from servers.faulty_proxy import Answer, FaultyProxy, LoseAnswer, LoseRequest, running_proxy
 from servers.seaweed import PLAIN_ACCESS_KEY, READER_ACCESS_KEY, S3Server
@@ -46,7 +47,7 @@ def direct(s3_url: str) -> Store:
 def shaky(s3_url: str, proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch) -> Store:
     """The same store through the proxy, with pauses that a test can wait for."""
     monkeypatch.setattr(objects, "_FIRST_PAUSE_SECONDS", 0.001)
-    monkeypatch.setitem(objects._RETRIES, "max_retries", 1)
+    monkeypatch.setattr(objects, "_PATIENCE", Patience(tries=2, first_pause_seconds=0.001))
     return open_store(s3_url, endpoint_url=proxy.url)
 
 
@@ -142,6 +143,8 @@ def test_reads_and_unconditional_writes_are_retried(shaky: Store, direct: Store,
         (Answer(401), ConfigError, "AWS_ACCESS_KEY_ID"),
         (Answer(400, b"<Error><Code>ExpiredToken</Code><Token-0>AKIAX</Token-0></Error>"), ConfigError, "ExpiredToken"),
         (Answer(400, b"<Error><Code>AuthorizationHeaderMalformed</Code></Error>"), ConfigError, "AWS_REGION"),
+        (Answer(301), ConfigError, "AWS_REGION"),
+        (Answer(429), TransientError, "429"),
         (Answer(404, b"<Error><Code>NoSuchBucket</Code></Error>"), ConfigError, "no such bucket"),
     ],
     ids=lambda value: str(value.status) if isinstance(value, Answer) else "",
@@ -201,14 +204,14 @@ def test_a_missing_bucket_is_a_setting(
 
 def test_no_server_may_pass(s3_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that cannot be reached is a TransientError."""
-    monkeypatch.setitem(objects._RETRIES, "max_retries", 0)
+    monkeypatch.setattr(objects, "_PATIENCE", Patience(tries=1))
     with pytest.raises(TransientError, match="try again"):
         open_store(s3_url, endpoint_url="http://127.0.0.1:1").get(KEY)
 
 
 def test_no_credentials_are_a_setting(s3_url: str, proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where no credentials are found at all, the error says which variables to set."""
-    monkeypatch.setitem(objects._RETRIES, "max_retries", 0)
+    monkeypatch.setattr(objects, "_PATIENCE", Patience(tries=1))
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     monkeypatch.setenv("AWS_METADATA_ENDPOINT", proxy.url)
@@ -221,7 +224,7 @@ def test_a_failing_batch_ends_before_it_raises(
     s3_url: str, direct: Store, proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """When one write of many fails, no other is still under way when the error arrives."""
-    monkeypatch.setitem(objects._RETRIES, "max_retries", 0)
+    monkeypatch.setattr(objects, "_PATIENCE", Patience(tries=1))
     proxy.faults["PUT"] = [None, None, None, None, Answer(503)]
     with pytest.raises(TransientError):
         open_store(s3_url, endpoint_url=proxy.url).put_many((f"k/{number:03d}", b"1") for number in range(200))
@@ -256,9 +259,9 @@ def test_a_bucket_without_prefix_is_a_lake(s3_url: str, direct: Store) -> None:
 
 @pytest.mark.parametrize("call", ["get", "map", "put", "put_many", "list", "delete_many"])
 def test_what_fails_is_metered_too(shaky: Store, proxy: FaultyProxy, call: str) -> None:
-    """S3 bills a request whatever comes of it; how often the client library tried again is not seen."""
+    """S3 bills a request whatever comes of it, and each further try as one more."""
     proxy.always |= dict.fromkeys(("GET", "PUT", "POST"), Answer(503))
     with pytest.raises(TransientError):
         CALLS[call](shaky)
     counts = shaky.meter.snapshot()
-    assert counts.gets + counts.puts + counts.lists + counts.deletes == 1
+    assert counts.gets + counts.puts + counts.lists + counts.deletes == len(proxy.seen) == 2

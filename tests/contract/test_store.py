@@ -193,6 +193,18 @@ def test_listing_is_sorted_and_complete(store: Store) -> None:
     assert measured(store, lambda: keys_of(store, "none/")).lists == 1
 
 
+def test_several_prefixes_are_listed_in_their_order(store: Store) -> None:
+    """What lies under each comes as `list` gives it, one prefix after the other; prefixes are consumed lazily."""
+    store.put_many((f"{folder}/{number:02d}", b"1") for folder in ("a", "b", "b.c") for number in range(3))
+    asked = ["b/", "none/", "b.c/", "a/", "b/"]
+    one_by_one = [info for prefix in asked for info in store.list(prefix)]
+    assert list(store.list_many(iter(asked))) == one_by_one
+    assert len(one_by_one) == 12
+    assert list(store.list_many([])) == []
+    with pytest.raises(ConfigError):
+        list(store.list_many(["a/", "no-slash"]))
+
+
 def test_keys_are_taken_letter_by_letter(store: Store) -> None:
     """Percent signs, case and other letters are part of the key: nothing is decoded, folded or normalised."""
     keys = ["symbol=BC%70C/d", "symbol=BCPC/d", "symbol=%43ON/d", "symbol=A%2FB/d", "symbol=A+B=C/d", "symbol=A%2520/d"]

@@ -58,6 +58,11 @@ class SteppedStore:
         self._tell(f"read {prefix}")
         return self._inner.list(prefix)
 
+    def list_many(self, prefixes: Iterable[str]) -> Iterator[ObjectInfo]:
+        """List what lies under several prefixes, one by one."""
+        for prefix in prefixes:
+            yield from self.list(prefix)
+
     def put(self, key: str, data: bytes, *, when: When = ALWAYS) -> str:
         """Write one object."""
         self._tell(f"write {key}")

@@ -29,6 +29,7 @@ from condvest.demo.standin import StandIn
 from condvest.errors import CondvestError, ConfigError
 from condvest.storage import layout, objects
 from condvest.storage.opening import open_store
+from condvest.storage.pacing import Patience
 from condvest.storage.store import IF_ABSENT
 from faults.echo import EchoingProvider, echoing_provider, refusing_server, unreadable_server
 from faults.planted import (
@@ -304,7 +305,7 @@ def test_no_secret_shows_where_an_answer_is_no_http(inside: Search, monkeypatch:
 
 def test_no_secret_shows_in_objects_and_errors_of_s3(inside: Search, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that repeats the token in a refusal, an outage and a body that is no XML: no part of the store holds it."""
-    monkeypatch.setitem(objects._RETRIES, "max_retries", 0)
+    monkeypatch.setattr(objects, "_PATIENCE", Patience(tries=1))
     monkeypatch.setattr(objects, "_TRIES", 1)
     answers = [(403, "AccessDenied"), (400, "ExpiredToken"), (500, "InternalError"), (404, "NoSuchBucket"), (200, "x")]
     for status, code in answers:

@@ -23,6 +23,7 @@ from condvest.sources.flat_files import FlatFileSource
 from condvest.sources.polygon import PolygonSource
 from condvest.storage import objects
 from condvest.storage.opening import open_store
+from condvest.storage.pacing import Patience
 from integration.jobs_kit import DAYS, QUICK, market_of
 from servers.postgres import PASSWORD, USER, PostgresServer, running_postgres_server, speaks_tls
 from servers.seaweed import BUCKET, S3Server
@@ -124,7 +125,7 @@ def test_s3_is_spoken_to_over_checked_tls_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A real server: nothing is sent where the certificate does not hold, and no variable of the client turns that off."""
-    monkeypatch.setitem(objects._RETRIES, "max_retries", 0)
+    monkeypatch.setattr(objects, "_PATIENCE", Patience(tries=1))
     monkeypatch.setenv("AWS_ALLOW_INVALID_CERTIFICATES", "true")
     monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
     port = urlsplit(s3_server.endpoint_url).port or 0
@@ -148,7 +149,7 @@ def test_s3_over_https_is_never_spoken_to_in_clear(
     s3_server: S3Server, s3_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A server without TLS at an https address gets no request."""
-    monkeypatch.setitem(objects._RETRIES, "max_retries", 0)
+    monkeypatch.setattr(objects, "_PATIENCE", Patience(tries=1))
     monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
     store = open_store(s3_url, endpoint_url=s3_server.endpoint_url.replace("http://", "https://"))
     with pytest.raises(CondvestError):

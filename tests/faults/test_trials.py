@@ -8,6 +8,7 @@ import pytest
 
 from condvest.errors import TransientError
 from condvest.storage import objects
+from condvest.storage.pacing import Patience
 from faults import database, network
 from faults.controls import CONTROLS, caught
 from faults.grounds import Grounds, Servers
@@ -93,7 +94,7 @@ def test_a_server_that_never_answers_is_given_up(
 ) -> None:
     """A client's patience ends (here: soon), the job says so, and does its work when the server answers again."""
     monkeypatch.setattr(objects, "_CLIENT", {"connect_timeout": "1s", "timeout": "300ms", "read_timeout": "300ms"})
-    monkeypatch.setattr(objects, "_RETRIES", {"max_retries": 1})
+    monkeypatch.setattr(objects, "_PATIENCE", Patience(tries=2))
     lakes, job = grounds.lakes("s3"), SCENARIOS["consolidate"]
     with (
         running_proxy(s3_server.endpoint_url) as proxy,

@@ -117,6 +117,10 @@ class Lake:
         """List what lies there."""
         return self.store.list(prefix)
 
+    def list_many(self, prefixes: Iterable[str]) -> Iterator[ObjectInfo]:
+        """List what lies under several prefixes."""
+        return self.store.list_many(prefixes)
+
     def _tell(self, key: str) -> None:
         self.before_write(key)
         self.touched.append(key)

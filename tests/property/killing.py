@@ -89,6 +89,10 @@ class KillingStore:
         """List objects."""
         return self._inner.list(prefix)
 
+    def list_many(self, prefixes: Iterable[str]) -> Iterator[ObjectInfo]:
+        """List objects under several prefixes."""
+        return self._inner.list_many(prefixes)
+
 
 class KillingState:
     """A state whose transactions count as writes of a store, so that a job may die between data and ledger."""

@@ -64,16 +64,26 @@ class FaultyProxy:
         self.weather: Callable[[str, str], Fault] = lambda _method, _path: None
         """Asked with method and path where nothing is planned."""
         self.seen: list[str] = []
+        self.in_flight = 0
+        self.most_in_flight = 0
+        """The most requests that were here at once: come, and not answered yet."""
         self._lock = threading.Lock()
 
     def next_fault(self, method: str, path: str) -> Fault:
         """Note a request and return what is to happen to it."""
         with self._lock:
+            self.in_flight += 1
+            self.most_in_flight = max(self.most_in_flight, self.in_flight)
             self.seen.append(method)
             planned = self.faults.get(method)
             if planned:
                 return planned.pop(0)
             return self.always.get(method) or self.weather(method, path)
+
+    def answered(self) -> None:
+        """Note that the client is about to learn what became of a request."""
+        with self._lock:
+            self.in_flight -= 1
 
 
 @contextmanager
@@ -91,6 +101,7 @@ def running_proxy(behind: str) -> Iterator[FaultyProxy]:
                 self.answer(fault.status, {}, fault.body)
                 return
             if isinstance(fault, LoseRequest):
+                proxy.answered()
                 self.close_connection = True
                 return
             if isinstance(fault, Late):
@@ -106,6 +117,7 @@ def running_proxy(behind: str) -> Iterator[FaultyProxy]:
             connection.close()
             if isinstance(fault, LoseAnswer):
                 fault.then()
+                proxy.answered()
                 self.close_connection = True
                 return
             if isinstance(fault, SpoilAnswer):
@@ -115,6 +127,7 @@ def running_proxy(behind: str) -> Iterator[FaultyProxy]:
         do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = handle_one  # noqa: N815 - the names are http.server's
 
         def answer(self, status: int, headers: dict[str, str], body: bytes, *, is_cut: bool = False) -> None:
+            proxy.answered()
             self.send_response_only(status)
             for name, value in headers.items():
                 if name.lower() not in ("content-length", "transfer-encoding", "connection"):
@@ -128,8 +141,11 @@ def running_proxy(behind: str) -> Iterator[FaultyProxy]:
         def log_message(self, *_: object) -> None:
             """Say nothing."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
+    class Server(ThreadingHTTPServer):
+        request_queue_size = 128  # or many who come at once wait for the kernel to try again
+        daemon_threads = True
+
+    server = Server(("127.0.0.1", 0), Handler)
     proxy.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()

@@ -103,9 +103,9 @@ def test_a_checkpoint_that_cannot_be_read_counts_as_lost(
 def test_only_a_certain_absence_counts_as_lost(memory: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """An error of the store is an error."""
 
-    def fail(key: str) -> None:
+    def fail(keys: object, decode: object) -> None:
         raise TransientError("503")
 
-    monkeypatch.setattr(memory, "get", fail)
+    monkeypatch.setattr(memory, "map", fail)
     with pytest.raises(TransientError):
         read_checkpoint(memory, 13)

@@ -13,13 +13,13 @@ import pyarrow as pa
 from condvest.errors import DataError
 from condvest.storage import layout
 from condvest.storage.bars_file import decode_bars
-from condvest.storage.store import Store, Stored
+from condvest.storage.store import ObjectInfo, Store, Stored
 
 T = TypeVar("T")
 
 #: Symbols handled at a time: memory grows with it, not with the market.
 BLOCK_SYMBOLS: Final = 256
-#: Up to so many symbols their folders are listed one by one, beyond it the whole layer is listed.
+#: Up to so many symbols their folders are listed, beyond it the whole layer is listed.
 _LIST_EACH: Final = 50
 
 
@@ -62,17 +62,16 @@ def blocks(items: Iterable[T], size: int = BLOCK_SYMBOLS) -> Iterator[list[T]]:
 def list_bronze(store: Store, symbols: Collection[str] | None = None) -> Iterator[SymbolFiles]:
     """Yield the files of each symbol that has any, in the order of the keys; `symbols` limits it. Foreign files are left out."""
     if symbols is not None and len(symbols) <= _LIST_EACH:
-        for symbol in sorted(set(symbols)):
-            yield from _grouped(store, layout.symbol_prefix(symbol))
+        yield from _grouped(store.list_many(layout.symbol_prefix(symbol) for symbol in sorted(set(symbols))))
         return
-    for files in _grouped(store, layout.BRONZE):
+    for files in _grouped(store.list(layout.BRONZE)):
         if symbols is None or files.symbol in symbols:
             yield files
 
 
-def _grouped(store: Store, prefix: str) -> Iterator[SymbolFiles]:
+def _grouped(listed: Iterable[ObjectInfo]) -> Iterator[SymbolFiles]:
     symbol, etag, daily = "", None, list[DailyFile]()
-    for info in store.list(prefix):
+    for info in listed:
         found = layout.parse_bronze_key(info.key)
         if found is None:
             continue

@@ -43,22 +43,26 @@ def is_ledger_lost(
     else:
         return False
     parse: Callable[[Mapping[str, Any]], Any] = partial(split_of if kind == "splits" else dividend_of, seen=_ANY)
-    for info in store.list(layout.landing_prefix(kind)):
-        rows = _rows(store, info.key)
-        if any(universe is None or action.symbol in universe for action in parse_rows(rows, parse)[0]):
+
+    def has_some(key: str, stored: Stored | None) -> str | None:
+        actions = parse_rows(_rows(key, stored), parse)[0]
+        return key if any(universe is None or action.symbol in universe for action in actions) else None
+
+    for key in store.map((info.key for info in store.list(layout.landing_prefix(kind))), has_some):
+        if key is not None:
             findings.broken(
                 "corporate_actions",
-                f"{_LEDGERS[kind]}: is gone, though {info.key} landed",
+                f"{_LEDGERS[kind]}: is gone, though {key} landed",
                 "restore it from a copy; `condvest fetch meta` begins a new one, which does not know when each was first seen",
             )
             return True
     return False
 
 
-def _rows(store: Store, key: str) -> list[dict[str, Any]]:
+def _rows(key: str, stored: Stored | None) -> list[dict[str, Any]]:
     try:
-        return _results(key, store.get(key).data)
-    except (DataError, ObjectNotFound):
+        return _results(key, stored.data) if stored is not None else []
+    except DataError:
         return []  # named by `check_listings`
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from condvest.domain.calendar import INTERVALS, Calendar
 from condvest.domain.resample import PERIOD_SCHEMA
-from condvest.errors import CondvestError, DataError, ObjectNotFound
+from condvest.errors import CondvestError, DataError
 from condvest.jobs.bronze import blocks
 from condvest.jobs.findings import Findings, shown
 from condvest.jobs.progress import Progress
@@ -102,37 +102,45 @@ def check_silver(
 def _check_interval(store: Store, findings: Findings, interval: _Interval, calendar: Calendar) -> None:
     expected, stale = set[str](), list[str]()
     try:
-        for month, same in _compared(store, interval, calendar):
+        for month, same, unreadable in _compared(store, interval, calendar):
             expected.add(month)
             if not same:
-                _report(store, findings, interval, month, stale, "holds other bars than bronze gives")
+                _report(findings, interval, month, unreadable, stale, "holds other bars than bronze gives")
     except CondvestError as error:
         what = f"silver_{interval.sessions}d: could not be compared ({str(error).partition(';')[0]})"
         findings.notice("silver_unchecked", what, "repair bronze first, then verify again")
-        for month in sorted(interval.listed):
-            _check_readable(store, findings, interval, month)
+        for _, unreadable in _read(store, interval, sorted(interval.listed)):
+            _is_readable(findings, interval, unreadable)
         return
-    for month in sorted(interval.listed.keys() - expected):
-        _report(store, findings, interval, month, stale, "bronze gives no bars of that month")
+    for month, unreadable in _read(store, interval, sorted(interval.listed.keys() - expected)):
+        _report(findings, interval, month, unreadable, stale, "bronze gives no bars of that month")
     if stale:
         findings.wrong.intervals.add(interval.sessions)
         what = f"silver_{interval.sessions}d: {len(stale):,} months are older than bronze: {shown(stale)}"
         findings.notice("silver_stale", what, "run `condvest resample`")
 
 
-def _compared(store: Store, interval: _Interval, calendar: Calendar) -> Iterator[tuple[str, bool]]:
-    """Yield each month of a full rebuild, and whether its file is the same; a few months in memory."""
+def _compared(store: Store, interval: _Interval, calendar: Calendar) -> Iterator[tuple[str, bool, str | None]]:
+    """Yield each month of a full rebuild, whether its file is the same, else why it cannot be read; a few months in memory."""
     for some in blocks(silver_tables(store, calendar=calendar, sessions=interval.sessions), _MONTHS_AT_A_TIME):
-        there = store.map([interval.key(month) for month, _ in some], lambda _, stored: stored and stored.data)
+        keys = [interval.key(month) for month, _ in some]
+        there = store.map(keys, lambda _, stored: stored.data if stored is not None else None)
         for (month, body), data in zip(some, there, strict=True):
-            yield month, data == body
+            yield month, data == body, None if data == body else _unreadable(interval.key(month), data)
+
+
+def _read(store: Store, interval: _Interval, months: Sequence[str]) -> Iterator[tuple[str, str | None]]:
+    """Yield each month, and why its file cannot be read, if so."""
+    keys = [interval.key(month) for month in months]
+    read = store.map(keys, lambda key, stored: _unreadable(key, stored.data if stored is not None else None))
+    return zip(months, read, strict=True)
 
 
 def _report(
-    store: Store, findings: Findings, interval: _Interval, month: str, stale: list[str], difference: str
+    findings: Findings, interval: _Interval, month: str, unreadable: str | None, stale: list[str], difference: str
 ) -> None:
     """Report a month that is not as a rebuild gives it: broken, unless silver is just older than bronze."""
-    if not _check_readable(store, findings, interval, month):
+    if not _is_readable(findings, interval, unreadable):
         return
     if interval.is_current or not (interval.is_as_left(month) or interval.is_unknown):
         told = difference if month in interval.listed else "is not there"
@@ -142,13 +150,19 @@ def _report(
         stale.append(month)
 
 
-def _check_readable(store: Store, findings: Findings, interval: _Interval, month: str) -> bool:
+def _unreadable(key: str, data: bytes | None) -> str | None:
+    """Return why a month file cannot be read; one that is not there is nothing to read."""
     try:
-        decode(store.get(interval.key(month)).data, PERIOD_SCHEMA, interval.key(month))
-    except ObjectNotFound:
-        return True
+        if data is not None:
+            decode(data, PERIOD_SCHEMA, key)
     except DataError as error:
-        findings.wrong.intervals.add(interval.sessions)
-        findings.broken("silver_file", str(error).partition(";")[0], _REPAIR)
-        return False
-    return True
+        return str(error).partition(";")[0]
+    return None
+
+
+def _is_readable(findings: Findings, interval: _Interval, unreadable: str | None) -> bool:
+    if unreadable is None:
+        return True
+    findings.wrong.intervals.add(interval.sessions)
+    findings.broken("silver_file", unreadable, _REPAIR)
+    return False

@@ -129,8 +129,7 @@ def _land(fetch: _Fetch, answers: Sequence[_Answer]) -> None:
     if answers:
         with fetch.log.exclusive():
             index = read_index(fetch.store, fetch.sessions)
-            for symbol, body, parsed in answers:
-                fetch.store.put_many(_landing(fetch, index, symbol, body, parsed))
+            fetch.store.put_many([item for answer in answers for item in _landing(fetch, index, *answer)])
 
 
 def _complete(fetch: _Fetch, symbols: Sequence[str]) -> None:

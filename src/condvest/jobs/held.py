@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import date
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from condvest.domain.bars import ANSWER_SCHEMA, DAILY_SCHEMA, changed_history, changed_rows, merge_history, same_values
-from condvest.jobs.bronze import ReadFile, blocks, read_file
+from condvest.jobs.bronze import blocks, read_file
 from condvest.storage import layout
 from condvest.storage.parquet import concat
 from condvest.storage.store import Store
@@ -44,20 +43,23 @@ def not_held(
     """
     lacks: Callable[[Sequence[pa.Table], pa.Table], pa.Table] = _other if by_value else _newer
     for block in blocks(histories):
-        data = _read(store, [layout.data_key(symbol) for symbol, _ in block])
-        for (symbol, bars), file in zip(block, data, strict=True):
-            held = [file.bars] if file.bars is not None else []
-            lacking = lacks(held, bars)
-            if lacking.num_rows:
-                days: list[date] = lacking["date"].to_pylist()
-                daily = _read(store, [layout.daily_key(symbol, day) for day in days])
-                lacking = lacks([*held, *(row.bars for row in daily if row.bars is not None)], lacking)
-            if lacking.num_rows:
-                yield symbol, lacking
+        data = store.map([layout.data_key(symbol) for symbol, _ in block], read_file)
+        held = [[file.bars] if file.bars is not None else [] for file in data]
+        lacking = [lacks(have, bars) for have, (_, bars) in zip(held, block, strict=True)]
+        if not any(lack.num_rows for lack in lacking):
+            continue
+        # One reading for all symbols of the block: each of them may lack but a day.
+        daily = store.map(_daily_keys(block, lacking), read_file)
+        for (symbol, _), have, lack in zip(block, held, lacking, strict=True):
+            rows = [next(daily).bars for _ in range(lack.num_rows)]
+            left = lacks([*have, *(row for row in rows if row is not None)], lack) if rows else lack
+            if left.num_rows:
+                yield symbol, left
 
 
-def _read(store: Store, keys: Sequence[str]) -> list[ReadFile]:
-    return list(store.map(keys, read_file))
+def _daily_keys(block: Sequence[tuple[str, pa.Table]], lacking: Sequence[pa.Table]) -> Iterator[str]:
+    for (symbol, _), lack in zip(block, lacking, strict=True):
+        yield from (layout.daily_key(symbol, day) for day in lack["date"].to_pylist())
 
 
 def _newer(held: Sequence[pa.Table], bars: pa.Table) -> pa.Table:

@@ -90,7 +90,7 @@ def merge_symbols(store: Store, tasks: Iterable[MergeTask], manifest: Mapping[st
                 if not todo:
                     break
                 event("merge_again", symbols=len(todo), reason="another writer was first")
-                todo = [_again(store, task) for task in todo]
+                todo = _again(store, todo)
             else:
                 symbols = ",".join(task.files.symbol for task in todo[:5])
                 raise CommitConflict(f"{symbols}: {_ROUNDS} other writers were first; run again when fewer jobs run")
@@ -118,9 +118,11 @@ def _lost(task: MergeTask, entry: Entry) -> Merged:
     return Merged(task.files.symbol, None, None, (), False, 0, 0, (why,))
 
 
-def _again(store: Store, task: MergeTask) -> MergeTask:
-    listed = next(list_bronze(store, [task.files.symbol]), SymbolFiles(task.files.symbol, None, ()))
-    return replace(task, files=listed, read=listed.daily)
+def _again(store: Store, tasks: Sequence[MergeTask]) -> list[MergeTask]:
+    """List the symbols of some tasks anew; all their `date=` files are read then."""
+    listed = {files.symbol: files for files in list_bronze(store, [task.files.symbol for task in tasks])}
+    found = [(task, listed.get(task.files.symbol, SymbolFiles(task.files.symbol, None, ()))) for task in tasks]
+    return [replace(task, files=files, read=files.daily) for task, files in found]
 
 
 def _round(

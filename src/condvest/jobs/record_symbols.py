@@ -17,7 +17,7 @@ from condvest.log import event, warn
 from condvest.storage import layout
 from condvest.storage.landing import unpack
 from condvest.storage.layout import LandingKey
-from condvest.storage.store import Store
+from condvest.storage.store import Store, Stored
 
 if TYPE_CHECKING:
     from condvest.state import State
@@ -50,12 +50,14 @@ def record_symbols(
     """
     report = SymbolsRecorded()
     todo = _unrecorded(store, state)
-    for done, (key, found) in enumerate(todo):
+    # Read ahead as they lie there, compressed: unpacked, a few lists of the whole market fill the memory.
+    read = store.map([key for key, _ in todo], lambda _, stored: stored)
+    for done, ((key, found), stored) in enumerate(zip(todo, read, strict=True)):
         if stop():
             report.remaining = [key for key, _ in todo[done:]]
             break
         try:
-            rows = [row for row in _rows(store, key, found) if universe is None or row.symbol in universe]
+            rows = [row for row in _rows(key, found, stored) if universe is None or row.symbol in universe]
         except DataError as error:
             warn("listing_unread", key=key, error=error)
             report.left.append(str(error))
@@ -82,14 +84,16 @@ def _unrecorded(store: Store, state: State) -> list[tuple[str, LandingKey]]:
     return sorted(todo, key=lambda one: (one[1].instant, _KINDS.index(one[1].kind)))
 
 
-def _rows(store: Store, key: str, found: LandingKey) -> list[SymbolRow]:
+def _rows(key: str, found: LandingKey, stored: Stored | None) -> list[SymbolRow]:
     parse = symbol_of if found.kind == "tickers" else partial(details_of, now=found.instant)
-    return parse_rows(_results(store, key), parse)[0]
+    return parse_rows(_results(key, stored), parse)[0]
 
 
-def _results(store: Store, key: str) -> list[dict[str, Any]]:
+def _results(key: str, stored: Stored | None) -> list[dict[str, Any]]:
+    if stored is None:
+        raise DataError(f"{key}: the landed listing is gone since it was listed; restore it from a copy")
     try:
-        results = json.loads(unpack(store.get(key).data, key))["results"]
+        results = json.loads(unpack(stored.data, key))["results"]
         if not isinstance(results, list) or not all(isinstance(row, dict) for row in results):
             raise TypeError("results is no list of objects")
         check_levels(results, key)

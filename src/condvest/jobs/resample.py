@@ -21,7 +21,7 @@ from condvest.jobs.spool import MonthSpool
 from condvest.log import event
 from condvest.storage import layout
 from condvest.storage.actions import read_splits
-from condvest.storage.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from condvest.storage.checkpoint import Checkpoint, read_checkpoints, write_checkpoint
 from condvest.storage.manifest import read_manifest
 from condvest.storage.parquet import WRITER, encode_periods
 from condvest.storage.store import Store, When
@@ -47,6 +47,16 @@ class ResampleReport:
     def nothing_new(self) -> bool:
         """Whether nothing was written."""
         return all(how == "unchanged" for how in self.intervals.values())
+
+
+@dataclass(frozen=True, slots=True)
+class _Interval:
+    """One interval to build: what of it, its checkpoint and the condition for replacing that, and its month files."""
+
+    plan: IntervalPlan
+    checkpoint: Checkpoint | None
+    when: When
+    listed: dict[str, str]
 
 
 def resample(
@@ -82,42 +92,35 @@ def _attempt(
     if work is None:
         return report
     report.reach = work.reach
-    busy: list[tuple[IntervalPlan, When, dict[str, str]]] = []
+    busy: list[_Interval] = []
     changes = Changes(work.sources.values(), work.reach)
-    for sessions in intervals:
-        checkpoint, when = read_checkpoint(store, sessions)
-        listed = list_months(store, sessions)
+    checkpoints = read_checkpoints(store, intervals)
+    months = list_months(store, intervals)
+    for sessions, (checkpoint, when) in checkpoints.items():
+        listed = months[sessions]
         plan = plan_interval(
             sessions, checkpoint, listed, changes, calendar=calendar, builder=BUILDER, force_full=force_full
         )
         if not plan.nothing_to_do:
             event("resample_planned", interval=sessions, symbols=len(plan.dirty) or None, rebuild=plan.reason or None)
-            busy.append((plan, when, listed))
+            busy.append(_Interval(plan, checkpoint, when, listed))
     with ExitStack() as stack:
-        spools = {plan.interval_sessions: stack.enter_context(MonthSpool()) for plan, _, _ in busy}
-        computed = compute(store, work, [plan for plan, _, _ in busy], spools, progress)
+        spools = {one.plan.interval_sessions: stack.enter_context(MonthSpool()) for one in busy}
+        computed = compute(store, work, [one.plan for one in busy], spools, progress)
         report.symbols_read, report.symbols_cached = computed.symbols_read, computed.symbols_cached
-        for plan, when, listed in busy:
-            _commit(store, work, plan, when, listed, spools[plan.interval_sessions], report)
+        for one in busy:
+            _commit(store, work, one, spools[one.plan.interval_sessions], report)
     return report
 
 
-def _commit(
-    store: Store,
-    work: Work,
-    plan: IntervalPlan,
-    when: When,
-    listed: dict[str, str],
-    spool: MonthSpool,
-    report: ResampleReport,
-) -> None:
+def _commit(store: Store, work: Work, one: _Interval, spool: MonthSpool, report: ResampleReport) -> None:
     """Write the month files of one interval, then the checkpoint that points at them."""
-    sessions = plan.interval_sessions
-    months = write_months(store, work, plan, spool, listed)
+    plan, sessions = one.plan, one.plan.interval_sessions
+    months = write_months(store, work, plan, spool, one.listed)
     fresh = Checkpoint(sessions, work.calendar.version, BUILDER, work.reach, plan.sources, months.etags)
-    is_fresh = fresh != read_checkpoint(store, sessions)[0]
+    is_fresh = fresh != one.checkpoint
     if is_fresh:
-        write_checkpoint(store, fresh, when)
+        write_checkpoint(store, fresh, one.when)
     if is_fresh or months.written or months.removed:
         report.intervals[sessions] = "rebuilt" if plan.rebuild else "updated"
     report.months_written += months.written

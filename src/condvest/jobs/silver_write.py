@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
@@ -36,10 +36,14 @@ class MonthsWritten:
     bars: int = 0
 
 
-def list_months(store: Store, sessions: int) -> dict[str, str]:
-    """Return the ETags of an interval's month files by `YYYY-MM`."""
-    found = ((layout.parse_silver_key(info.key), info.etag) for info in store.list(layout.silver_prefix(sessions)))
-    return {f"{key.year:04d}-{key.month:02d}": etag for key, etag in found if key is not None}
+def list_months(store: Store, intervals: Collection[int]) -> dict[int, dict[str, str]]:
+    """Return the ETags of each interval's month files by `YYYY-MM`."""
+    months: dict[int, dict[str, str]] = {sessions: {} for sessions in intervals}
+    for info in store.list_many(layout.silver_prefix(sessions) for sessions in intervals):
+        key = layout.parse_silver_key(info.key)
+        if key is not None:
+            months[key.interval_sessions][f"{key.year:04d}-{key.month:02d}"] = info.etag
+    return months
 
 
 def write_months(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import date
 from typing import Final
 
-from condvest.errors import ObjectNotFound
 from condvest.log import warn
 from condvest.storage import layout
-from condvest.storage.store import IF_ABSENT, Store, When, if_match
+from condvest.storage.store import IF_ABSENT, Store, Stored, When, if_match
 
 _VERSION: Final = 1
 _AS_IT_IS: Final = ("interval_sessions", "calendar_version", "builder", "sources", "months")
@@ -34,10 +34,17 @@ class Checkpoint:
 
 def read_checkpoint(store: Store, sessions: int) -> tuple[Checkpoint | None, When]:
     """Return the checkpoint, None where it is absent or cannot be read, and the condition for replacing it."""
-    key = layout.checkpoint_key(sessions)
-    try:
-        stored = store.get(key)
-    except ObjectNotFound:
+    return read_checkpoints(store, [sessions])[sessions]
+
+
+def read_checkpoints(store: Store, intervals: Collection[int]) -> dict[int, tuple[Checkpoint | None, When]]:
+    """Return the same for several intervals."""
+    read = store.map([layout.checkpoint_key(sessions) for sessions in intervals], lambda _, stored: stored)
+    return {sessions: _decoded(sessions, stored) for sessions, stored in zip(intervals, read, strict=True)}
+
+
+def _decoded(sessions: int, stored: Stored | None) -> tuple[Checkpoint | None, When]:
+    if stored is None:
         return None, IF_ABSENT
     try:
         content = json.loads(stored.data)
@@ -53,6 +60,7 @@ def read_checkpoint(store: Store, sessions: int) -> tuple[Checkpoint | None, Whe
         )
         return checkpoint, if_match(stored.etag)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        key = layout.checkpoint_key(sessions)
         warn("checkpoint_unreadable", key=key, error=error, remedy="the interval is built anew")
         return None, if_match(stored.etag)
 

@@ -136,6 +136,11 @@ class FolderStore:
                     self.meter.add(lists=1)
                 yield info
 
+    def list_many(self, prefixes: Iterable[str]) -> Iterator[ObjectInfo]:
+        """Walk several folders, one after the other; see `Store.list_many`."""
+        for prefix in prefixes:
+            yield from self.list(prefix)
+
     def _walk(self, prefix: str) -> Iterator[ObjectInfo]:
         try:
             with os.scandir(self._base + prefix) as entries:

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import partial
-from typing import Final
+from typing import Final, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -25,8 +25,9 @@ from condvest.storage import layout
 from condvest.storage.layout import LandingKey
 from condvest.storage.store import Store, Stored
 
-#: Up to so many sessions their folders are listed one by one, beyond it the whole landing zone is listed.
+#: Up to so many sessions their folders are listed, beyond it the whole landing zone is listed.
 _LIST_EACH: Final = 20
+_OF_SESSIONS: Final[tuple[Literal["grouped", "flat_files", "confirmed"], ...]] = ("grouped", "flat_files", "confirmed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +102,13 @@ class LandingIndex:
 
 def read_index(store: Store, sessions: Sequence[date] | None = None) -> LandingIndex:
     """List what landed for some sessions, or with None for all."""
-    index = LandingIndex({}, {}, [])
-    for key in _listed(store, sessions):
-        index.note(key)
-    ranges = [(info.key, layout.parse_landing_key(info.key)) for info in store.list(layout.landing_prefix("range"))]
+    index, ranges = LandingIndex({}, {}, []), list[tuple[str, LandingKey | None]]()
+    of_ranges = layout.landing_prefix("range")
+    for info in store.list_many([*_prefixes(sessions), of_ranges]):
+        if info.key.startswith(of_ranges):
+            ranges.append((info.key, layout.parse_landing_key(info.key)))
+        else:
+            index.note(info.key)
     kept = [
         (key, found) for key, found in ranges if found is not None and (sessions is None or _touches(found, sessions))
     ]
@@ -112,13 +116,12 @@ def read_index(store: Store, sessions: Sequence[date] | None = None) -> LandingI
     return index
 
 
-def _listed(store: Store, sessions: Sequence[date] | None) -> Iterator[str]:
-    for kind in ("grouped", "flat_files", "confirmed"):
+def _prefixes(sessions: Sequence[date] | None) -> Iterator[str]:
+    for kind in _OF_SESSIONS:
         if sessions is None or len(sessions) > _LIST_EACH:
-            yield from (info.key for info in store.list(layout.landing_prefix(kind)))
+            yield layout.landing_prefix(kind)
         else:
-            for session in sessions:
-                yield from (info.key for info in store.list(layout.landing_prefix(kind, session)))
+            yield from (layout.landing_prefix(kind, session) for session in sessions)
 
 
 def _order(key: LandingKey) -> tuple[datetime, str, str, str]:

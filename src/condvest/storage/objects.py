@@ -11,9 +11,8 @@ from __future__ import annotations
 import asyncio
 import builtins
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from datetime import timedelta
 from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
@@ -23,12 +22,15 @@ from obstore.store import MemoryStore, S3Store
 from condvest.aio import in_order, io_loop
 from condvest.errors import CommitConflict, CommitUnknown, ConfigError, ObjectNotFound, TransientError
 from condvest.storage.keys import check_key, check_prefix
+from condvest.storage.pacing import Pace, Patience
 from condvest.storage.refusals import cleared, cleared_call
 from condvest.storage.store import ALWAYS, PAGE, Meter, ObjectInfo, PutResult, Stored, When
 
 if TYPE_CHECKING:
-    from obstore import PutMode
-    from obstore.store import ClientConfig, RetryConfig, S3Config
+    from collections.abc import Sequence
+
+    from obstore import ListStream, ObjectMeta, PutMode
+    from obstore.store import ClientConfig, S3Config
 
 T = TypeVar("T")
 
@@ -37,11 +39,8 @@ _DECODERS = 2
 _TRIES = 6  # of a conditional write whose answers are lost and that did not take place
 _FIRST_PAUSE_SECONDS = 0.1  # doubles with each try
 _CLIENT: ClientConfig = {"connect_timeout": "5s", "timeout": "2min", "read_timeout": "30s"}
-_RETRIES: RetryConfig = {
-    "max_retries": 6,
-    "retry_timeout": timedelta(seconds=60),
-    "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=5), "base": 2},
-}
+_PATIENCE = Patience()
+_DIRECTORY_BUCKET = "--x-s3"  # how S3 makes the names of these end
 _memories: dict[str, MemoryStore] = {}
 _memories_guard = threading.Lock()
 
@@ -61,41 +60,38 @@ def s3_store(bucket: str, prefix: str, *, region: str, endpoint_url: str | None,
     if endpoint_url is not None:
         config["aws_endpoint_url_s3"] = endpoint_url  # the one that wins over all of obstore's own variables
 
-    def connect(retries: RetryConfig) -> S3Store:
-        return cleared_call(url, lambda: S3Store(bucket, config=config, client_options=client, retry_config=retries))
-
-    return ObjectStore(connect(_RETRIES), connect({"max_retries": 0}), url=url, prefix=prefix, concurrency=concurrency)
+    if bucket.endswith(_DIRECTORY_BUCKET):
+        raise ConfigError(
+            f"bucket {bucket!r} is a directory bucket, which lists in no order and whose ETags do not follow from the content;"
+            " give a general purpose bucket"
+        )
+    # The client tries once: what it tries again inside, nobody outside can slow down, and a conditional write could meet
+    # the trace of its own first try and take a race that it won for lost.
+    store = cleared_call(
+        url, lambda: S3Store(bucket, config=config, client_options=client, retry_config={"max_retries": 0})
+    )
+    return ObjectStore(store, url=url, prefix=prefix, concurrency=concurrency)
 
 
 def memory_store(name: str, *, concurrency: int) -> ObjectStore:
     """Open a store that lives as long as the process; the same name is the same store."""
     with _memories_guard:
         memory = _memories.setdefault(name, MemoryStore())
-    return ObjectStore(memory, memory, url=f"memory://{name}", prefix="", concurrency=concurrency)
+    return ObjectStore(memory, url=f"memory://{name}", prefix="", concurrency=concurrency)
 
 
 class ObjectStore:
-    """A `Store` over a client of obstore, with a bounded number of requests in flight."""
+    """A `Store` over a client of obstore; never more than `concurrency` requests in flight, fewer while the server is busy."""
 
-    def __init__(
-        self,
-        client: S3Store | MemoryStore,
-        single_try: S3Store | MemoryStore,
-        *,
-        url: str,
-        prefix: str,
-        concurrency: int,
-    ) -> None:
-        """Wrap two clients of the same bucket: one that retries, and one that does not, for conditional writes.
-
-        A retry inside the client could meet the trace of its own first try, and report a race lost that was won.
-        """
+    def __init__(self, client: S3Store | MemoryStore, *, url: str, prefix: str, concurrency: int) -> None:
+        """Wrap a client that tries each request once."""
         if concurrency < 1:
             raise ConfigError(f"concurrency {concurrency}: at least one request must be in flight; give 1 or more")
         self.url = url
         self.meter = Meter()
+        self.pace = Pace(concurrency)
+        self._patience = _PATIENCE
         self._client = client
-        self._single_try = single_try
         self._base = f"{prefix}/" if prefix else ""
         self._concurrency = concurrency
         self._loop = io_loop()
@@ -141,37 +137,63 @@ class ObjectStore:
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """List all pages, then sort; see `Store.list`. Takes about 300 bytes of memory an object."""
-        # Sorted here because not every server does as S3 does: some list `a/b` before `a.txt`.
-        yield from sorted(self._loop.run(self._list(self._base + check_prefix(prefix))), key=lambda info: info.key)
+        yield from self.list_many([prefix])
+
+    def list_many(self, prefixes: Iterable[str]) -> Iterator[ObjectInfo]:
+        """List several prefixes at the same time; see `Store.list_many`."""
+
+        def start(prefix: str) -> Future[builtins.list[ObjectInfo]]:
+            return self._loop.start(self._list(self._base + check_prefix(prefix)))
+
+        for found in in_order(start, prefixes, ahead=self._concurrency):
+            yield from found
 
     async def _list(self, prefix: str) -> builtins.list[ObjectInfo]:
-        found: builtins.list[ObjectInfo] = []
-        try:
-            await cleared(self.url, self._pages(prefix, found))
-        except BaseException:
-            self.meter.add(lists=len(found) // PAGE + 1)  # the page that failed was asked for too
-            raise
-        self.meter.add(lists=max(1, -(-len(found) // PAGE)))
-        return found
+        """Return all pages, sorted by key: not every server does as S3 does, some list `a/b` before `a.txt`.
 
-    async def _pages(self, prefix: str, found: builtins.list[ObjectInfo]) -> None:
-        async for page in obstore.list(self._client, prefix, chunk_size=PAGE):
-            found += (
-                ObjectInfo(meta["path"].removeprefix(self._base), meta["size"], meta["e_tag"] or "") for meta in page
+        A page that fails is asked for again as what follows the last key that came. Every server goes on from a key in its own
+        order, whatever that is.
+        """
+        found: builtins.list[ObjectInfo] = []
+        pages: ListStream[Sequence[ObjectMeta]] | None = None
+
+        async def page() -> bool:
+            """Take one page; say whether another one may follow."""
+            nonlocal pages
+            is_first = pages is None
+            offset = self._base + found[-1].key if found else None
+            stream = pages or obstore.list(self._client, prefix, offset=offset, chunk_size=PAGE)
+            pages = None  # a stream that failed has ended
+            self.meter.add(lists=1)
+            try:
+                metas = await anext(stream)
+            except StopAsyncIteration:
+                if not is_first:
+                    self.meter.add(lists=-1)  # the full page before was the last, and it did not ask
+                return False
+            found.extend(
+                ObjectInfo(meta["path"].removeprefix(self._base), meta["size"], meta["e_tag"] or "") for meta in metas
             )
+            pages = stream
+            return len(metas) == PAGE
+
+        while await self._ask_again(page):
+            pass
+        return sorted(found, key=lambda info: info.key)
 
     async def _read(self, key: str) -> Stored | None:
-        self.meter.add(gets=1)
+        async def whole() -> Stored:
+            self.meter.add(gets=1)
+            answer = await obstore.get_async(self._client, self._base + key)
+            # Its place in line is held until the body is there; a body that is cut short is a failure of the request.
+            stored = Stored((await answer.bytes_async()).to_bytes(), answer.meta["e_tag"] or "")
+            self.meter.add(bytes_in=len(stored.data))
+            return stored
+
         try:
-            stored = await cleared(self.url, self._whole(key))
+            return await self._ask_again(whole)
         except ObjectNotFound:
             return None
-        self.meter.add(bytes_in=len(stored.data))
-        return stored
-
-    async def _whole(self, key: str) -> Stored:
-        answer = await obstore.get_async(self._client, self._base + key)
-        return Stored((await answer.bytes_async()).to_bytes(), answer.meta["e_tag"] or "")
 
     def _write_all(self, items: Iterable[tuple[str, bytes, When]]) -> Iterator[PutResult]:
         def start(item: tuple[str, bytes, When]) -> Future[PutResult]:
@@ -184,17 +206,16 @@ class ObjectStore:
         return PutResult(key, await self._send(key, data) if when == ALWAYS else await self._settle(key, data, when))
 
     async def _send(self, key: str, data: bytes, *, when: When = ALWAYS) -> str:
-        """Make one PUT; `CommitConflict` when its condition does not hold."""
-        self.meter.add(puts=1, bytes_out=len(data))
+        """Write; `CommitConflict` when the condition does not hold. Only without a condition it is tried again."""
         mode: PutMode = "create" if when.absent else "overwrite" if when.etag is None else {"e_tag": when.etag}
-        client = self._client if when == ALWAYS else self._single_try
 
-        async def sent() -> str | None:
+        async def put() -> str:
+            self.meter.add(puts=1, bytes_out=len(data))
             # One request whatever the size (S3 takes 5 GB): the ETag then is the content's.
-            answer = await obstore.put_async(client, self._base + key, data, mode=mode, use_multipart=False)
-            return answer["e_tag"]
+            answer = await obstore.put_async(self._client, self._base + key, data, mode=mode, use_multipart=False)
+            return answer["e_tag"] or ""
 
-        return await cleared(self.url, sent()) or ""
+        return await (self._ask_again(put) if when == ALWAYS else self._ask(put))
 
     async def _settle(self, key: str, data: bytes, when: When) -> str | None:
         """Write if the condition holds; return the ETag, or None when another writer was first.
@@ -225,10 +246,17 @@ class ObjectStore:
         raise lost
 
     async def _delete(self, paths: builtins.list[str]) -> int:
-        self.meter.add(deletes=1)
-
-        async def sent() -> None:
+        async def delete() -> None:
+            self.meter.add(deletes=1)
             await obstore.delete_async(self._client, paths)
 
-        await cleared(self.url, sent())
+        await self._ask_again(delete)
         return len(paths)
+
+    async def _ask(self, request: Callable[[], Awaitable[T]]) -> T:
+        """Make one request in its turn; see `cleared` for what it raises."""
+        return await self.pace.run(lambda: cleared(self.url, request()))
+
+    async def _ask_again(self, request: Callable[[], Awaitable[T]]) -> T:
+        """Make a request as often as patience lasts; each try waits for its turn."""
+        return await self._patience.ask(lambda: self._ask(request))

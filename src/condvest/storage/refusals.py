@@ -31,6 +31,20 @@ _REFUSED = frozenset(
     }
 )
 _ELSEWHERE = frozenset({"AuthorizationHeaderMalformed", "PermanentRedirect", "IllegalLocationConstraintException"})
+_BARE_REDIRECT = "redirect without LOCATION"  # what obstore says of S3's answer to a request in the wrong region
+_BUSY = frozenset({"SlowDown", "ServiceUnavailable", "RequestLimitExceeded", "TooManyRequests"})
+
+
+class RequestFailed(TransientError):
+    """One request failed in a way that another try may not meet: no connection, a time-out, 5xx, an answer cut short."""
+
+
+class Throttled(RequestFailed):
+    """The server gets more requests than it takes: 503 or 429, `SlowDown`."""
+
+
+class NoCredentials(ConfigError):
+    """No credentials were found, or whoever hands them out could not be reached just now."""
 
 
 async def cleared(url: str, work: Awaitable[T]) -> T:
@@ -39,8 +53,10 @@ async def cleared(url: str, work: Awaitable[T]) -> T:
     Raises:
         ObjectNotFound: the server said that there is no such object (404, and the bucket is there).
         CommitConflict: a write's condition did not hold.
-        ConfigError: access refused, no credentials, no such bucket, another region, an impossible option or key.
-        TransientError: anything else: no connection, a time-out, 5xx, an answer cut short.
+        ConfigError: access refused, no credentials (`NoCredentials`), no such bucket, another region, an impossible option or
+            key.
+        TransientError: anything else. `Throttled` where the server is busy, `RequestFailed` where another try may help: no
+            connection, a time-out, 5xx, an answer cut short.
     """
     try:
         return await work
@@ -75,15 +91,21 @@ def _clear(error: Exception, url: str) -> CondvestError:
             " own CA, if it has one, in SSL_CERT_FILE"
         )
     if _INSTANCE_METADATA in text.partition(" in ")[0]:
-        return ConfigError(f"lake {url}: no credentials found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+        return NoCredentials(f"lake {url}: no credentials found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
     if status in ("401", "403") or code in _REFUSED:
         return ConfigError(
             f"lake {url}: access refused ({said}); check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and that they "
             "may list the bucket and read, write and delete in it"
         )
-    if status == "301" or code in _ELSEWHERE:
+    if status == "301" or code in _ELSEWHERE or _BARE_REDIRECT in text:
         return ConfigError(f"lake {url}: the bucket is in another region ({said}); set AWS_REGION to the bucket's")
     first = " ".join(text.partition("<")[0].split())[:300].rstrip(" :")
     if isinstance(error, ValueError):
         return ConfigError(f"lake {url}: {first}; correct the key or the setting that it names")
-    return TransientError(f"lake {url}: {first} {code}".rstrip() + "; try again")
+    return _failure(status, code)(f"lake {url}: {first} {code}".rstrip() + "; try again")
+
+
+def _failure(status: str, code: str) -> type[TransientError]:
+    if status in ("429", "503") or code in _BUSY:
+        return Throttled
+    return RequestFailed if not status or status[0] == "5" else TransientError

@@ -79,9 +79,9 @@ class Counts:
 class Meter:
     """Counts what a store asks of its backend, from any thread.
 
-    `gets`, `puts`, `deletes` and `lists` are requests, whatever their outcome: each page of a listing (1,000 keys) is
-    one, in a folder as on S3, so that a folder tells what S3 would bill; each bulk delete (1,000 keys) is one on S3, each
-    file in a folder. Retries inside the client library are not seen. `bytes_in` came from the store, `bytes_out` went to it.
+    `gets`, `puts`, `deletes` and `lists` are requests, whatever their outcome, and each further try is one more: each page
+    of a listing (1,000 keys) is one, in a folder as on S3, so that a folder tells what S3 would bill; each bulk delete (1,000
+    keys) is one on S3, each file in a folder. `bytes_in` came from the store, `bytes_out` went to it.
     """
 
     def __init__(self) -> None:
@@ -169,5 +169,12 @@ class Store(Protocol):
         """Yield what lies under a prefix (it ends with `/`, or is empty), recursively, by ascending key.
 
         The order is that of the keys' UTF-8 bytes. A listing that takes long may miss what others write meanwhile.
+        """
+        ...
+
+    def list_many(self, prefixes: Iterable[str]) -> Iterator[ObjectInfo]:
+        """Yield what lies under each of some prefixes, in the order of the prefixes, each as `list` does.
+
+        Prefixes are consumed lazily, a bounded number ahead of the consumer.
         """
         ...
