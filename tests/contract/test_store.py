@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 
@@ -203,6 +204,16 @@ def test_several_prefixes_are_listed_in_their_order(store: Store) -> None:
     assert list(store.list_many([])) == []
     with pytest.raises(ConfigError):
         list(store.list_many(["a/", "no-slash"]))
+
+
+def test_whether_anything_lies_there_costs_one_request(store: Store) -> None:
+    """However much there is: a whole lake is not listed to learn that it is one."""
+    store.put_many((f"many/{number % 7}/{number:04d}", b"") for number in range(1500))
+    for prefix, there in (("", True), ("many/", True), ("many/3/", True), ("man/", False), ("none/", False)):
+        assert store.holds(prefix) is there
+        assert measured(store, partial(store.holds, prefix)) == Counts(lists=1)
+    with pytest.raises(ConfigError):
+        store.holds("no-slash")
 
 
 def test_keys_are_taken_letter_by_letter(store: Store) -> None:

@@ -63,6 +63,10 @@ class SteppedStore:
         for prefix in prefixes:
             yield from self.list(prefix)
 
+    def holds(self, prefix: str) -> bool:
+        """Say whether anything lies there."""
+        return next(iter(self.list(prefix)), None) is not None
+
     def put(self, key: str, data: bytes, *, when: When = ALWAYS) -> str:
         """Write one object."""
         self._tell(f"write {key}")

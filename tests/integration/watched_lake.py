@@ -121,6 +121,10 @@ class Lake:
         """List what lies under several prefixes."""
         return self.store.list_many(prefixes)
 
+    def holds(self, prefix: str) -> bool:
+        """Say whether anything lies there."""
+        return self.store.holds(prefix)
+
     def _tell(self, key: str) -> None:
         self.before_write(key)
         self.touched.append(key)

@@ -93,6 +93,10 @@ class KillingStore:
         """List objects under several prefixes."""
         return self._inner.list_many(prefixes)
 
+    def holds(self, prefix: str) -> bool:
+        """Say whether anything lies there."""
+        return self._inner.holds(prefix)
+
 
 class KillingState:
     """A state whose transactions count as writes of a store, so that a job may die between data and ledger."""

@@ -44,9 +44,8 @@ _DATES: Final = pa.schema([("date", pa.date32())])
 
 
 def holds_a_lake(store: Store) -> bool:
-    """Say whether anything that a lake consists of lies there; stops at the first object."""
-    prefixes = (layout.METADATA, layout.LANDING, layout.BRONZE)
-    return any(next(iter(store.list(prefix)), None) is not None for prefix in prefixes)
+    """Say whether anything that a lake consists of lies there."""
+    return any(store.holds(prefix) for prefix in (layout.METADATA, layout.LANDING, layout.BRONZE))
 
 
 def read_summary(store: Store) -> pa.Table:

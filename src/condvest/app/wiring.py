@@ -211,7 +211,7 @@ class App:
 
     def is_new(self) -> bool:
         """Say whether there is no lake yet: no object, and no state that speaks of one. Makes nothing."""
-        if next(iter(self.store.list("")), None) is not None:
+        if self.store.holds(""):
             return False
         if self.settings.rds_host is None:
             return not self.sqlite_path().exists()
@@ -227,7 +227,7 @@ class App:
 
     def ready_state(self) -> State:
         """Return the state database; an empty ledger beside a filled landing zone is rebuilt before anything is decided."""
-        if self.state.ledger_is_empty() and next(iter(self.store.list(layout.LANDING)), None) is not None:
+        if self.state.ledger_is_empty() and self.store.holds(layout.LANDING):
             from condvest.jobs.rebuild import rebuild_ledger
 
             sessions = rebuild_ledger(

@@ -70,7 +70,7 @@ def plan(app: App, dates: DateOptions) -> FetchPlan:
 def plan_from_landing(app: App, dates: DateOptions) -> FetchPlan:
     """Say what to fetch as `plan` does, from the lake alone: for a fetch that nobody planned."""
     asked = asked_sessions(dates, app.calendar, app.now())
-    if asked is None and next(iter(app.store.list(layout.LANDING)), None) is None:
+    if asked is None and not app.store.holds(layout.LANDING):
         raise ConfigError(_needs_from(app))
     sessions, rows = rows_from_landing(
         app.store,

@@ -111,7 +111,7 @@ def repair(
 
 def _rebuild_lost_state(job: _Repair, report: RepairReport) -> None:
     """An empty ledger beside a filled landing zone knows nothing that could be held against the lake."""
-    if job.state.ledger_is_empty() and next(iter(job.store.list(layout.LANDING)), None) is not None:
+    if job.state.ledger_is_empty() and job.store.holds(layout.LANDING):
         sessions = rebuild_ledger(
             job.store, job.state, calendar=job.calendar, now=job.now, universe=job.universe, reason="repair"
         )

@@ -141,6 +141,10 @@ class FolderStore:
         for prefix in prefixes:
             yield from self.list(prefix)
 
+    def holds(self, prefix: str) -> bool:
+        """Walk as far as the first object; see `Store.holds`."""
+        return next(self.list(prefix), None) is not None
+
     def _walk(self, prefix: str) -> Iterator[ObjectInfo]:
         try:
             with os.scandir(self._base + prefix) as entries:

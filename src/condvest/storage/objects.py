@@ -148,6 +148,16 @@ class ObjectStore:
         for found in in_order(start, prefixes, ahead=self._concurrency):
             yield from found
 
+    def holds(self, prefix: str) -> bool:
+        """List one page and no more; see `Store.holds`."""
+        return self._loop.run(self._ask_again(lambda: self._first(self._base + check_prefix(prefix))))
+
+    async def _first(self, prefix: str) -> bool:
+        self.meter.add(lists=1)
+        async for page in obstore.list(self._client, prefix, chunk_size=1):
+            return len(page) > 0
+        return False
+
     async def _list(self, prefix: str) -> builtins.list[ObjectInfo]:
         """Return all pages, sorted by key: not every server does as S3 does, some list `a/b` before `a.txt`.
 

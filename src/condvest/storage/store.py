@@ -178,3 +178,7 @@ class Store(Protocol):
         Prefixes are consumed lazily, a bounded number ahead of the consumer.
         """
         ...
+
+    def holds(self, prefix: str) -> bool:
+        """Say whether anything lies under a prefix (it ends with `/`, or is empty): one request, however much there is."""
+        ...
