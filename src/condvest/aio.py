@@ -7,8 +7,9 @@ import atexit
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Iterator
-from concurrent.futures import Future, wait
+from concurrent.futures import Executor, Future, wait
 from functools import cache
+from itertools import islice
 from typing import TypeVar
 
 K = TypeVar("K")
@@ -88,3 +89,26 @@ def in_order(start: Callable[[K], Future[T]], items: Iterable[K], *, ahead: int,
             wait(waiting)
         for future in waiting:
             future.cancel()
+
+
+def in_chunks(pool: Executor, work: Callable[[K], T], items: Iterable[K], *, ahead: int, size: int = 4) -> Iterator[T]:
+    """Do small pieces of work in a pool and yield the results in the order of the items.
+
+    As `in_order`, but items are handed over `size` at a time, which costs more than a small piece of work does; at most
+    `ahead` times as many are under way. What came before the first error is yielded before it is raised.
+    """
+
+    def several(part: list[K]) -> tuple[list[T], Exception | None]:
+        done: list[T] = []
+        try:
+            done.extend(map(work, part))  # keeps what came before an error
+        except Exception as error:  # noqa: BLE001 - raised below, in its turn
+            return done, error
+        return done, None
+
+    source = iter(items)
+    parts = iter(lambda: list(islice(source, size)), [])
+    for done, error in in_order(lambda part: pool.submit(several, part), parts, ahead=ahead):
+        yield from done
+        if error is not None:
+            raise error

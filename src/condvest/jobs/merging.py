@@ -7,12 +7,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import date
-from typing import Final
+from typing import Final, TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from condvest.aio import in_order
+from condvest.aio import in_chunks
 from condvest.domain.bars import changed_history, merge_history, same_values
 from condvest.errors import CommitConflict
 from condvest.jobs.bronze import DailyFile, ReadFile, SymbolFiles, blocks, list_bronze, read_file
@@ -20,12 +20,14 @@ from condvest.log import event, warn
 from condvest.storage import layout
 from condvest.storage.manifest import KEPT_CHANGES, Change, Entry, file_mark
 from condvest.storage.parquet import encode_history
-from condvest.storage.store import IF_ABSENT, Store, When, if_match
+from condvest.storage.store import IF_ABSENT, Store, Stored, When, if_match
 
 _ROUNDS: Final = 20
 _THREADS: Final = 2
-#: Symbols merged and not yet written.
-_AHEAD: Final = 16
+#: Times 4 symbols are merged and not yet written.
+_AHEAD: Final = 4
+#: A key, and the object under it; None where it is gone.
+_Object: TypeAlias = "tuple[str, Stored | None]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +139,7 @@ def _round(
     plans: list[_Plan] = []
 
     def writes() -> Iterator[tuple[str, bytes, When]]:
-        merges = in_order(lambda work: pool.submit(_merge, *work), _read(store, tasks), ahead=_AHEAD)
+        merges = in_chunks(pool, _merge, _read(store, tasks), ahead=_AHEAD)
         for task, outcome in zip(tasks, merges, strict=True):
             if outcome is None:
                 again.append(task)
@@ -159,10 +161,10 @@ def _round(
     return done, again
 
 
-def _read(store: Store, tasks: Sequence[MergeTask]) -> Iterator[tuple[MergeTask, list[ReadFile]]]:
-    """Yield each task and its files: its `data.parquet` first where there is one, then its `date=` files."""
+def _read(store: Store, tasks: Sequence[MergeTask]) -> Iterator[tuple[MergeTask, list[_Object]]]:
+    """Yield each task and what lies under its keys: its `data.parquet` first where there is one, then its `date=` files."""
     keys = [_keys(task) for task in tasks]
-    files = store.map((key for group in keys for key in group), read_file)
+    files = store.map((key for group in keys for key in group), lambda key, stored: (key, stored))
     for task, group in zip(tasks, keys, strict=True):
         yield task, [next(files) for _ in group]
 
@@ -172,8 +174,9 @@ def _keys(task: MergeTask) -> list[str]:
     return data + [file.key for file in task.read]
 
 
-def _merge(task: MergeTask, files: list[ReadFile]) -> _Plan | ReadFile | None:
+def _merge(work: tuple[MergeTask, list[_Object]]) -> _Plan | ReadFile | None:
     """Return the plan; or the unusable `data.parquet`; or None when a file is gone since it was listed."""
+    task, files = work[0], [read_file(key, stored) for key, stored in work[1]]
     if any(file.bars is None and file.error is None for file in files):
         return None
     data = files.pop(0) if task.files.data_etag is not None else None

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
+from condvest.aio import in_order
 from condvest.domain.actions import EPOCH, Split, applied_splits, judge_splits
 from condvest.domain.bars import ANSWER_SCHEMA
 from condvest.domain.calendar import Calendar
@@ -18,12 +21,15 @@ from condvest.errors import CommitConflict, DataError
 from condvest.jobs.bronze import blocks, read_file
 from condvest.jobs.progress import Progress
 from condvest.jobs.silver_plan import IntervalPlan, Source
-from condvest.jobs.spool import MonthSpool
+from condvest.jobs.spool import ByMonth, MonthSpool, by_month
 from condvest.storage import layout
 from condvest.storage.recent import Recent, read_recent
 from condvest.storage.store import Store, Stored
 
-#: Symbols computed at a time: memory grows with it, not with the market.
+#: What a symbol's bars come from: cached bars, or a key and the object under it.
+_Content: TypeAlias = "pa.Table | tuple[str, Stored | None]"
+_THREADS: Final = 2
+#: Symbols that a thread computes at a time: memory grows with it, not with the market.
 _BLOCK_SYMBOLS: Final = 256
 #: A split is judged by a close up to 15 days before it: cached bars must reach back so much further.
 _EVIDENCE: Final = timedelta(days=20)
@@ -62,18 +68,30 @@ def compute(
     wanted = [name for name in work.names if any(plan.rebuild or name in plan.dirty for plan in plans)]
     cached = {} if any(plan.rebuild for plan in plans) else _cached(work, wanted, read_recent(store), starts)
     unread = [layout.data_key(symbol) for symbol in wanted if symbol not in cached]
-    # One reading for all blocks: the next one is read and decoded while this one is computed.
-    read = store.map(unread, _values)
-    for done, block in enumerate(blocks(wanted, _BLOCK_SYMBOLS), 1):
-        tables = [cached[symbol] if symbol in cached else next(read) for symbol in block]
-        daily, splits = _block(work, block, tables)
-        for plan in plans:
-            sessions = plan.interval_sessions
-            bars = resample(daily, sessions, work.table, splits)
-            keep = bars["date"] >= starts[sessions][bars["symbol"]]
-            spools[sessions].add(bars if keep.all() else bars[keep])
-        progress("resample", min(done * _BLOCK_SYMBOLS, len(wanted)), len(wanted))
+    # One reading for all blocks: the next ones are read while some are computed.
+    read = store.map(unread, lambda key, stored: (key, stored))
+    contents = ((symbol, cached[symbol] if symbol in cached else next(read)) for symbol in wanted)
+
+    def built(block: Sequence[tuple[str, _Content]]) -> dict[int, ByMonth]:
+        daily, splits = _block(work, block)
+        return {
+            sessions: by_month(_kept(resample(daily, sessions, work.table, splits), starts[sessions]))
+            for sessions in starts
+        }
+
+    with ThreadPoolExecutor(_THREADS, thread_name_prefix="condvest-resample") as pool:
+        found = in_order(lambda block: pool.submit(built, block), blocks(contents, _BLOCK_SYMBOLS), ahead=_THREADS)
+        for done, bars in enumerate(found, 1):
+            for sessions, of_interval in bars.items():
+                spools[sessions].add(of_interval)
+            progress("resample", min(done * _BLOCK_SYMBOLS, len(wanted)), len(wanted))
     return Computed(len(unread), len(cached))
+
+
+def _kept(bars: npt.NDArray[Any], starts: Ints) -> npt.NDArray[Any]:
+    """Return the bars of groups that are to be built."""
+    keep = bars["date"] >= starts[bars["symbol"]]
+    return bars if keep.all() else bars[keep]
 
 
 def group_starts(work: Work, plan: IntervalPlan) -> Ints:
@@ -109,18 +127,20 @@ def read_history(key: str, stored: Stored | None) -> pa.Table:
     return file.bars
 
 
-def _values(key: str, stored: Stored | None) -> pa.Table:
-    return read_history(key, stored).select(_VALUES)
+def _values(content: _Content) -> pa.Table:
+    return content if isinstance(content, pa.Table) else read_history(*content).select(_VALUES)
 
 
-def _block(work: Work, block: Sequence[str], tables: Sequence[pa.Table]) -> tuple[DailyBlock, list[tuple[int, Split]]]:
+def _block(work: Work, block: Sequence[tuple[str, _Content]]) -> tuple[DailyBlock, list[tuple[int, Split]]]:
+    symbols = [symbol for symbol, _ in block]
+    tables = [_values(content) for _, content in block]
     counts = np.array([table.num_rows for table in tables])
-    codes = np.repeat(np.array([work.codes[symbol] for symbol in block], np.int32), counts)
+    codes = np.repeat(np.array([work.codes[symbol] for symbol in symbols], np.int32), counts)
     daily = daily_block(pa.concat_tables(tables).combine_chunks(), codes, work.table)
     days = work.table.day_at(daily.ordinals)
     stops = np.cumsum(counts)
     splits = []
-    for symbol, start, stop in zip(block, stops - counts, stops, strict=True):
+    for symbol, start, stop in zip(symbols, stops - counts, stops, strict=True):
         if symbol in work.splits:
             rows = slice(start, stop)
             # memoryviews: their items are plain numbers, several times faster to reach one by one than an array's.

@@ -93,8 +93,8 @@ def _built(
     starts, reach_day = group_starts(work, plan), (work.reach - EPOCH).days
     months = sorted({*spool.months(), *plan.months})
 
-    def build(month: str, before: Stored | None, built: npt.NDArray[Any]) -> _Month:
-        bars = built
+    def build(month: str, before: Stored | None) -> _Month:
+        bars = built = spool.read(month)
         if before is not None and not plan.rebuild:
             bars = _merged(_kept(before, work, starts, plan.interval_sessions, month), built)
         return _Month(month, before, encode_periods(period_table(bars, work.names, reach_day)), len(built))
@@ -102,7 +102,7 @@ def _built(
     existing = _existing(store, plan.interval_sessions, months, listed)
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="condvest-encode") as pool:
         yield from in_order(
-            lambda found: pool.submit(build, *found, spool.read(found[0])),
+            lambda found: pool.submit(build, *found),
             zip(months, existing, strict=True),
             ahead=_AHEAD,
         )

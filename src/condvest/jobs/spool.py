@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import cache
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -15,18 +18,39 @@ import numpy.typing as npt
 from condvest.domain.resample import PERIOD_DTYPE, Ints
 from condvest.jobs.scratch import scratch_errors
 
-_IN_MEMORY_BYTES: Final = 4 << 20
+
+@dataclass(frozen=True, slots=True)
+class ByMonth:
+    """Period bars by the month of their first session, then as they came; `months`: (`YYYY-MM`, first row, past the last)."""
+
+    rows: npt.NDArray[Any]
+    months: list[tuple[str, int, int]]
+
+
+def by_month(bars: npt.NDArray[Any]) -> ByMonth:
+    """Order bars (`PERIOD_DTYPE`) by month; those of one month keep their order."""
+    if len(bars) == 0:
+        return ByMonth(bars, [])
+    months = month_numbers(bars["date"])
+    order = np.argsort(months, kind="stable")  # a radix sort, as months are 16 bits wide
+    months = months[order]
+    starts = np.concatenate(([0], np.flatnonzero(months[1:] != months[:-1]) + 1))
+    bounds = [*starts.tolist(), len(bars)]
+    names = [month_name(number) for number in months[starts].tolist()]
+    return ByMonth(bars.take(order), list(zip(names, bounds[:-1], bounds[1:], strict=True)))
 
 
 class MonthSpool:
-    """Period bars of one interval, grouped by the month of their first session. A context manager: the file goes with it.
+    """Period bars of one interval in a temporary file, grouped by the month of their first session.
 
-    TransientError when the temporary folder fails.
+    A context manager: the file goes with it. One thread adds; when all is there, any thread reads. TransientError when the
+    temporary folder fails.
     """
 
+    @scratch_errors()
     def __init__(self) -> None:
-        """Begin empty; beyond 4 MiB the bars lie in a temporary file."""
-        self._file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES)  # noqa: SIM115 - closed by __exit__
+        """Begin empty."""
+        self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - closed by __exit__
         self._parts: dict[str, list[tuple[int, int]]] = defaultdict(list)
         self._size = 0
 
@@ -39,20 +63,14 @@ class MonthSpool:
         self._file.close()
 
     @scratch_errors()
-    def add(self, bars: npt.NDArray[Any]) -> None:
-        """Take a block of bars ordered by symbol and date; blocks come in ascending order of symbols."""
-        if len(bars) == 0:
-            return
-        months = month_numbers(bars["date"])
-        order = np.argsort(months, kind="stable")  # a radix sort, as months are 16 bits wide
-        months = months[order]
-        starts = np.concatenate(([0], np.flatnonzero(months[1:] != months[:-1]) + 1))
-        bounds = [*starts.tolist(), len(bars)]
-        self._file.seek(self._size)
-        self._file.write(bars.take(order).view(np.uint8).data)
-        for month, start, stop in zip(months[starts].tolist(), bounds[:-1], bounds[1:], strict=True):
-            self._parts[month_name(month)].append((self._size + start * PERIOD_DTYPE.itemsize, stop - start))
-        self._size += bars.nbytes
+    def add(self, bars: ByMonth) -> None:
+        """Take a block of bars that were ordered by symbol and date; blocks come in ascending order of symbols."""
+        left = bars.rows.view(np.uint8).data
+        while left:  # one call writes 2 GiB at most
+            left = left[self._file.write(left) or 0 :]
+        for month, start, stop in bars.months:
+            self._parts[month].append((self._size + start * PERIOD_DTYPE.itemsize, stop - start))
+        self._size += bars.rows.nbytes
 
     def months(self) -> Iterable[str]:
         """Return the months (`YYYY-MM`) that hold bars."""
@@ -61,11 +79,15 @@ class MonthSpool:
     @scratch_errors()
     def read(self, month: str) -> npt.NDArray[Any]:
         """Return the bars of one month, ordered by symbol and date."""
-        blocks = []
-        for offset, count in self._parts.get(month, []):
-            self._file.seek(offset)
-            blocks.append(np.frombuffer(self._file.read(count * PERIOD_DTYPE.itemsize), PERIOD_DTYPE))
-        return np.concatenate(blocks) if blocks else np.empty(0, PERIOD_DTYPE)
+        parts = self._parts.get(month, [])
+        bars = np.empty(sum(count for _, count in parts), PERIOD_DTYPE)
+        left = bars.view(np.uint8).data
+        for offset, count in parts:
+            size = count * PERIOD_DTYPE.itemsize
+            if os.preadv(self._file.fileno(), [left[:size]], offset) != size:
+                raise OSError(errno.EIO, "the temporary file is shorter than what was written to it")
+            left = left[size:]
+        return bars
 
 
 def month_numbers(days: Ints) -> npt.NDArray[np.uint16]:

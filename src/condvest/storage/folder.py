@@ -19,7 +19,7 @@ from itertools import chain, count, islice
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from condvest.aio import in_order
+from condvest.aio import in_chunks
 from condvest.errors import CommitConflict, ConfigError, ObjectNotFound
 from condvest.storage.disk import (
     clear_errors,
@@ -42,7 +42,7 @@ from condvest.storage.store import ALWAYS, PAGE, Meter, ObjectInfo, PutResult, S
 T = TypeVar("T")
 
 _THREADS = 2
-_AHEAD = 32  # objects read and not yet taken by the consumer
+_AHEAD = 8  # times 4 objects are read and not yet taken by the consumer
 _SLICE_FILES = 2048  # most files, and about the most bytes, that a batch keeps aside before it renames them
 _SLICE_BYTES = 64 << 20
 _LEFTOVER_SECONDS = 86_400.0
@@ -95,11 +95,7 @@ class FolderStore:
     def map(self, keys: Iterable[str], decode: Callable[[str, Stored | None], T]) -> Iterator[T]:
         """Read and decode objects in two threads; see `Store.map`."""
         with ThreadPoolExecutor(_THREADS, thread_name_prefix="condvest-read") as pool:
-            yield from in_order(
-                lambda key: pool.submit(lambda: decode(key, self._read(key))),
-                keys,
-                ahead=_AHEAD,
-            )
+            yield from in_chunks(pool, lambda key: decode(key, self._read(key)), keys, ahead=_AHEAD)
 
     def put(self, key: str, data: bytes, *, when: When = ALWAYS) -> str:
         """Write one object; see `Store.put`."""
