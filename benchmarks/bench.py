@@ -17,7 +17,7 @@ from goals import Goal
 from harness import HERE, Board
 from report import results, table
 from sizes import SIZES, Bench
-from subjects import backfill, consolidation, memory, reading, resampling, session, startup
+from subjects import backfill, consolidation, memory, object_store, reading, resampling, session, startup
 
 SUBJECTS: dict[str, Callable[[Bench], list[Goal]]] = {
     "resampling": resampling.measure,
@@ -27,6 +27,7 @@ SUBJECTS: dict[str, Callable[[Bench], list[Goal]]] = {
     "reading": reading.measure,
     "startup": startup.measure,
     "memory": memory.measure,
+    "object_store": object_store.measure,
 }
 
 
