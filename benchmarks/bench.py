@@ -17,7 +17,7 @@ from goals import Goal
 from harness import HERE, Board
 from report import results, table
 from sizes import SIZES, Bench
-from subjects import backfill, consolidation, memory, object_store, reading, resampling, session, startup
+from subjects import backfill, consolidation, growth, memory, object_store, reading, resampling, session, startup
 
 SUBJECTS: dict[str, Callable[[Bench], list[Goal]]] = {
     "resampling": resampling.measure,
@@ -28,6 +28,7 @@ SUBJECTS: dict[str, Callable[[Bench], list[Goal]]] = {
     "startup": startup.measure,
     "memory": memory.measure,
     "object_store": object_store.measure,
+    "growth": growth.measure,
 }
 
 
@@ -38,7 +39,7 @@ def main() -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     size = SIZES[options.size]
-    bench = Bench(size, folder, Board(size.rounds))
+    bench = Bench(size, folder, Board(size.rounds), draws=options.write and options.size == "full")
     goals: list[Goal] = []
     try:
         for name in options.only or SUBJECTS:
