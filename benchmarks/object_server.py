@@ -5,7 +5,8 @@
 Prints one JSON object, the variables by which a client finds either, then serves until its standard input ends. The delay is
 added once a request, however many packets it has: HTTP/1.1 without pipelining speaks in turns, and the first bytes of a client
 after an answer begin a request. Each line of its input is answered by one JSON object with what came to the slow address since
-the last: `requests`, and `round_trips`, the most of them of which each began after the one before was answered.
+the last: `requests`; `in_flight`, the most at the same time; `round_trips`, the most of which each began after the one before was
+answered.
 """
 
 from __future__ import annotations
@@ -24,20 +25,31 @@ class _Counts:
     """What came since it was last asked. Answers are told in the order of their instants, so that a greedy choice is the most."""
 
     def __init__(self) -> None:
-        self.requests = self.round_trips = 0
-        self._last_answered = 0.0
+        self.requests = self.round_trips = self.most_in_flight = 0
+        self._in_flight, self._last_answered = 0, 0.0
+
+    def began(self) -> None:
+        """Count a request as under way."""
+        self._in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self._in_flight)
 
     def answered(self, began: float, now: float) -> None:
-        """Count one request."""
+        """Count a request as answered."""
+        self._in_flight -= 1
         self.requests += 1
         if began >= self._last_answered:
             self.round_trips += 1
             self._last_answered = now
 
+    def lost(self) -> None:
+        """Count a request as given up by the client or the server."""
+        self._in_flight -= 1
+
     def take(self) -> dict[str, int]:
         """Return the counts and begin anew."""
-        taken = {"requests": self.requests, "round_trips": self.round_trips}
+        taken = {"requests": self.requests, "in_flight": self.most_in_flight, "round_trips": self.round_trips}
         self.requests = self.round_trips = 0
+        self.most_in_flight = self._in_flight
         return taken
 
 
@@ -79,6 +91,7 @@ class _Client(asyncio.Protocol):
         if self._is_in_turn:
             loop = asyncio.get_running_loop()
             self._is_in_turn, self._held, self._began = False, [data], loop.time()
+            self._counts.began()
             loop.call_later(self._delay_seconds, self._release)
         elif self._held is not None:
             self._held.append(data)
@@ -109,6 +122,9 @@ class _Client(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the name is asyncio's
         """Hang up."""
+        if not self._is_in_turn:
+            self._is_in_turn = True
+            self._counts.lost()
         if self._server is not None:
             self._server.close()
 
