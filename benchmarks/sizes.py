@@ -47,6 +47,11 @@ class Bench:
         return self.made("market", self.size.symbols, self.size.years, pending=1)
 
     @cached_property
+    def one_year(self) -> Path:
+        """As many symbols as `market` has, with one year of history, likewise."""
+        return self.made("one-year", self.size.symbols, 1, pending=1)
+
+    @cached_property
     def tenth(self) -> Path:
         """Each tenth symbol of `market`, likewise."""
         lake = self.folder / "tenth"

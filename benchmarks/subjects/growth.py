@@ -51,9 +51,11 @@ def measure(bench: Bench) -> list[Goal]:
 
 
 def _measure(bench: Bench, day: Day) -> None:
-    is_market = (day.symbols, day.years) == (bench.size.symbols, bench.size.years)
-    name = "market" if is_market else f"growth-{day.years}-{day.symbols}"
-    lake = bench.market if is_market else bench.made(name, day.symbols, day.years, pending=1)
+    size, name = bench.size, f"growth-{day.years}-{day.symbols}"
+    if is_shared := day.symbols == size.symbols and day.years in (1, size.years):
+        name, lake = ("market", bench.market) if day.years == size.years else ("one-year", bench.one_year)
+    else:
+        lake = bench.made(name, day.symbols, day.years, pending=1)
     work, rows = bench.folder / "work", bench.folder / f"{name}.parquet"
 
     def written() -> Measured:
@@ -62,7 +64,7 @@ def _measure(bench: Bench, day: Day) -> None:
     jobs = {day.name(part): partial(job, work, part) for part in PARTS[1:]}
     bench.board.in_turn({day.name("write"): written, **jobs})
     shutil.rmtree(work)
-    if not is_market:
+    if not is_shared:
         shutil.rmtree(lake)
 
 

@@ -31,7 +31,7 @@ REWRITE = "S3 floor: read all of bronze, write every data.parquet"
 DAY_RESAMPLE = "S3: condvest resample, one new session"
 TENTH_FULL = "S3, a tenth: condvest resample, from nothing"
 TENTH_READ_WRITE = "S3 floor, a tenth: read every data.parquet, write the same silver bytes"
-TENTH_LONG = "S3, a tenth, a history of {} y: condvest resample, one new session"
+YEAR_RESAMPLE = "S3, a history of 1 y: condvest resample, one new session"
 _FEWER = 8
 
 
@@ -74,11 +74,14 @@ class BucketLake:
 
 
 def measure(bench: Bench) -> list[Goal]:
-    """Measure one session, an ordinary day of the whole market, and full and incremental resamples of a tenth of it."""
+    """Measure one session, an ordinary day of the whole market, also with a short history, and a full resample of a tenth."""
     with running_server(bench) as server:
-        goals = [*_session(bench, server), *_day(bench, server)]
-        twenty = _settled(bench, server, bench.tenth, "market")
-        goals += [*_full_resample(bench, server, twenty), *_history(bench, server, twenty)]
+        goals = [
+            *_session(bench, server),
+            *_day(bench, server),
+            *_history(bench, server),
+            *_full_resample(bench, server),
+        ]
     bench.remarks.append(_remark(bench))
     return goals
 
@@ -93,6 +96,7 @@ def running_server(bench: Bench) -> Iterator[Server]:
     with subprocess.Popen(program, stdin=pipe, stdout=pipe, env=variables, text=True) as process:
         assert process.stdin is not None
         assert process.stdout is not None
+        _ = bench.market, bench.one_year, bench.tenth  # made while the server starts
         said = process.stdout.readline()
         if not said:
             raise RuntimeError("the S3 server did not start; it says why above")
@@ -146,15 +150,30 @@ def _day(bench: Bench, server: Server) -> list[Goal]:
     ]
 
 
-def _full_resample(bench: Bench, server: Server, lake: BucketLake) -> list[Goal]:
+def _history(bench: Bench, server: Server) -> list[Goal]:
+    """Hold a day's requests with a year of history against those with all of it."""
+    lake = _settled(bench, server, bench.one_year, "one-year")
+    job(_restored(lake, server), "consolidate", environment=server.direct)
+    bench.board.in_turn({YEAR_RESAMPLE: lambda: server.job(lake.url, "resample")}, rounds=1)
+    short, long = bench.board.last(YEAR_RESAMPLE), bench.board.last(DAY_RESAMPLE)
+    what = f"resample of one new session, S3, a history of {bench.size.years} y"
+    return [
+        at_most(what, "x the requests at 1 y, listings left out", _objects(long) / _objects(short), 1.05),
+        at_most(what, "x the requests at 1 y", _requests(long) / _requests(short), 1.1),
+    ]
+
+
+def _full_resample(bench: Bench, server: Server) -> list[Goal]:
     board = bench.board
-    bare = BucketLake(lake.url, copy_lake(lake.folder, bench.folder / "bare", without=["silver"]))
-    for checkpoint in bare.folder.glob("processing_metadata/silver_*"):
+    lake = BucketLake(f"{BUCKET}/tenth", copy_lake(bench.tenth, bench.folder / "tenth-in-bucket", without=["silver"]))
+    for checkpoint in lake.folder.glob("processing_metadata/silver_*"):
         checkpoint.unlink()
+    job(_restored(lake, server), "consolidate", environment=server.slow)
+    _taken(lake, server)
     board.in_turn(
         {
-            TENTH_READ_WRITE: lambda: server.tool("bucket.py", "copy", _restored(bare, server), str(lake.folder)),
-            TENTH_FULL: lambda: server.job(_restored(bare, server), "resample"),
+            TENTH_READ_WRITE: lambda: server.tool("bucket.py", "copy", _restored(lake, server), str(bench.tenth)),
+            TENTH_FULL: lambda: server.job(_restored(lake, server), "resample"),
         }
     )
     what = "full resample, a tenth, S3"
@@ -165,36 +184,23 @@ def _full_resample(bench: Bench, server: Server, lake: BucketLake) -> list[Goal]
     ]
 
 
-def _history(bench: Bench, server: Server, twenty: BucketLake) -> list[Goal]:
-    """Hold a day's requests with a year of history against those with many."""
-    size, found = bench.size, {}
-    one_year = bench.made("one-year", size.symbols // size.tenth_step, 1, pending=1)
-    lakes = {1: _settled(bench, server, one_year, "one-year"), size.years: twenty}
-    for years, lake in lakes.items():
-        name = TENTH_LONG.format(years)
-        job(_restored(lake, server), "consolidate", environment=server.direct)
-        bench.board.in_turn({name: lambda lake=lake: server.job(lake.url, "resample")}, rounds=1)
-        found[years] = bench.board.last(name)
-    first, last = found[1], found[size.years]
-    job_name = f"resample of one new session, S3, a history of {size.years} y"
-    return [
-        at_most(job_name, "x the requests at 1 y, listings left out", _objects(last) / _objects(first), 1.05),
-        at_most(job_name, "x the requests at 1 y", _requests(last) / _requests(first), 1.1),
-    ]
-
-
 def _settled(bench: Bench, server: Server, lake: Path, rows: str) -> BucketLake:
     """Upload a lake of `Bench`, let its caches take the bucket's ETags, then add the session that is pending.
 
     In a folder an ETag follows from the file, on S3 from the content: to the jobs an uploaded lake is all new.
     """
     made = BucketLake(f"{BUCKET}/{lake.name}", copy_lake(lake, bench.folder / f"{lake.name}-in-bucket"))
-    _restored(made, server)
-    for command in ("consolidate", "resample"):
-        job(made.url, command, environment=server.slow)  # where it is measured: there it has a state now
-    tool("bucket.py", "download", made.url, str(made.folder), environment=server.direct)
+    # Once at the address where it is measured: there it has a state now.
+    job(_restored(made, server), "consolidate", environment=server.slow)
+    job(made.url, "resample", environment=server.direct)
+    _taken(made, server)
     tool("lakes.py", "pending", str(made.folder), "--rows", str(bench.folder / f"{rows}.parquet"))
     return made
+
+
+def _taken(lake: BucketLake, server: Server) -> None:
+    """Let the folder hold what the bucket does."""
+    tool("bucket.py", "download", lake.url, str(lake.folder), environment=server.direct)
 
 
 def _restored(lake: BucketLake, server: Server) -> str:
