@@ -17,7 +17,7 @@ from goals import Goal
 from harness import HERE, Board
 from report import results, table
 from sizes import SIZES, Bench
-from subjects import backfill, consolidation, memory, reading, resampling, session, startup
+from subjects import backfill, consolidation, growth, memory, object_store, reading, resampling, session, startup
 
 SUBJECTS: dict[str, Callable[[Bench], list[Goal]]] = {
     "resampling": resampling.measure,
@@ -27,6 +27,8 @@ SUBJECTS: dict[str, Callable[[Bench], list[Goal]]] = {
     "reading": reading.measure,
     "startup": startup.measure,
     "memory": memory.measure,
+    "object_store": object_store.measure,
+    "growth": growth.measure,
 }
 
 
@@ -37,7 +39,7 @@ def main() -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     size = SIZES[options.size]
-    bench = Bench(size, folder, Board(size.rounds))
+    bench = Bench(size, folder, Board(size.rounds), draws=options.write and options.size == "full")
     goals: list[Goal] = []
     try:
         for name in options.only or SUBJECTS:

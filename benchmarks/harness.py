@@ -66,9 +66,11 @@ def job(lake: Path | str, *arguments: str, environment: Mapping[str, str] | None
     return run([CONDVEST, "--json", "--lake", str(lake), "--now", NOW, *arguments], environment=environment)
 
 
-def tool(script: str, *arguments: str, python: str = sys.executable) -> Measured:
+def tool(
+    script: str, *arguments: str, python: str = sys.executable, environment: Mapping[str, str] | None = None
+) -> Measured:
     """Run a floor, a peer or a step of a job by a script beside this one; what counts is what it says: its work alone."""
-    whole = run([python, str(HERE / script), *arguments])
+    whole = run([python, str(HERE / script), *arguments], environment=environment)
     return Measured(float(whole.said.get("seconds", whole.seconds)), whole.cpu_seconds, whole.peak_mib, whole.said)
 
 

@@ -27,23 +27,29 @@ class Size:
 
 SIZES = {
     "full": Size(5_400, 20, 3, 10, 10_000, 10_000, 20, 4, (1, 5, 20), (1_000, 5_400, 12_000)),
-    "small": Size(300, 20, 1, 10, 1_000, 200, 1, 2, (1, 5), (100, 300)),
+    "small": Size(300, 20, 1, 10, 1_000, 200, 1, 2, (1, 20), (100, 300)),
 }
 
 
 @dataclass
 class Bench:
-    """One run: its size, where it works, and all that was measured so far."""
+    """One run: its size, where it works, and all that was measured so far. `draws`: the pictures of docs/ are drawn anew."""
 
     size: Size
     folder: Path
     board: Board
     remarks: list[str] = field(default_factory=list)
+    draws: bool = False
 
     @cached_property
     def market(self) -> Path:
         """The lake of the whole market up to the session before the last: consolidated and resampled."""
         return self.made("market", self.size.symbols, self.size.years, pending=1)
+
+    @cached_property
+    def one_year(self) -> Path:
+        """As many symbols as `market` has, with one year of history, likewise."""
+        return self.made("one-year", self.size.symbols, 1, pending=1)
 
     @cached_property
     def tenth(self) -> Path:

@@ -46,12 +46,13 @@ class S3Server:
 
 
 @contextmanager
-def running_s3_server() -> Iterator[S3Server]:
+def running_s3_server(*, within: Path | None = None) -> Iterator[S3Server]:
     """Start a server with an empty store; it is ready for requests (in about 9 s), and ends with the block.
 
-    A first write to a bucket makes that bucket, for `ACCESS_KEY`; for `PLAIN_ACCESS_KEY` a bucket must be there.
+    A first write to a bucket makes that bucket, for `ACCESS_KEY`; for `PLAIN_ACCESS_KEY` a bucket must be there. Objects lie
+    in a folder of their own, `within` one that may be named.
     """
-    folder = Path(tempfile.mkdtemp(prefix="condvest-s3-"))
+    folder = Path(tempfile.mkdtemp(prefix="condvest-s3-", dir=within))
     (folder / "s3.json").write_text(json.dumps(_identities()))
     try:
         server, process = _start(folder)
