@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from condvest import Lake
 from condvest.domain.calendar import Calendar
 from condvest.errors import CondvestError
-from condvest.jobs.bronze import read_file
+from condvest.jobs.bronze import read_file, read_files
 from condvest.jobs.consolidate import consolidate
 from condvest.jobs.record_symbols import SymbolsRecorded, record_symbols
 from condvest.jobs.resample import resample
@@ -27,7 +27,7 @@ from condvest.storage.landing import pack
 from condvest.storage.manifest import read_manifest
 from condvest.storage.opening import open_store
 from condvest.storage.recent import read_recent
-from condvest.storage.store import Store
+from condvest.storage.store import Store, Stored
 from fuzz.spoiling import (
     INTERVALS,
     SPAN,
@@ -163,6 +163,32 @@ def test_each_column_with_each_value(key: str) -> None:
             except Exception as error:  # raised again, with what was read
                 error.add_note(f"{key}: {how}")
                 raise
+
+
+def _bars() -> list[str]:
+    return keys(f"{layout.BRONZE}symbol=")
+
+
+def _told(key: str, data: bytes | None) -> tuple[str, Stored | None]:
+    return key, Stored(data, "an etag") if data is not None else None
+
+
+@pytest.mark.parametrize("kind", ["/data.parquet", "/date="])
+def test_files_read_together_are_read_as_each_alone(kind: str) -> None:
+    """Beside sound ones, under its own key or another's, whatever is spoiled in it is found, and the others are as they are."""
+    sound = [_told(key, objects()[key]) for key in _bars()]
+    key = next(key for key in _bars() if kind in key)
+    spoiled = [data for _, data in every_spoiling(key)]
+    for number, data in enumerate([*spoiled, *(objects()[other] for other in _bars()), b"", None]):
+        at = number % len(sound)
+        several = [*sound[:at], _told(key, data), *sound[at:]]
+        together = read_files(several)
+        alone = [read_file(*one) for one in several]
+        assert [(file.key, file.etag, file.error) for file in together] == [
+            (file.key, file.etag, file.error) for file in alone
+        ]
+        rows = [[repr(file.bars and file.bars.to_pylist()) for file in files] for files in (together, alone)]
+        assert rows[0] == rows[1]
 
 
 @fuzzed(6)

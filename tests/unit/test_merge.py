@@ -16,13 +16,13 @@ from condvest.domain.bars import (
     DAILY_SCHEMA,
     changed_history,
     changed_rows,
+    contains,
     is_history,
     merge_history,
     overlay,
     split_by_rules,
     stamp,
 )
-from condvest.jobs.merging import contains
 from property.oracle import Daily, History, Values
 from property.tables import SEEN, answer_table, daily_table, values
 

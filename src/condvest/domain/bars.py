@@ -235,6 +235,16 @@ def changed_history(before: pa.Table, after: pa.Table) -> pa.Table:
     return pa.concat_tables(parts).sort_by("date").combine_chunks()
 
 
+def contains(bars: pa.Table, row: pa.Table) -> bool:
+    """Say whether a one-row table of a bar is, by content, in a symbol's bars: the same value, or a later one of that session."""
+    at = pc.index(bars["date"], row["date"][0]).as_py()
+    if at < 0:
+        return False
+    held = bars.slice(at, 1)
+    held_at, row_at = held["ingested_at"][0].as_py(), row["ingested_at"][0].as_py()
+    return bool(held_at > row_at or (held_at == row_at and same_values(held, row)[0].as_py()))
+
+
 def _follow_each_other(tables: list[pa.Table]) -> bool:
     """Say whether each table is sound history (one row a session, ascending) and begins after the one before."""
     last: date | None = None

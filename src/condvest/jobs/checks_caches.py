@@ -11,11 +11,10 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from condvest.domain.bars import ANSWER_SCHEMA, UTC_MICROSECONDS
+from condvest.domain.bars import ANSWER_SCHEMA, UTC_MICROSECONDS, contains
 from condvest.errors import CondvestError, DataError, ObjectNotFound
 from condvest.jobs.contents import SymbolContent
 from condvest.jobs.findings import Findings, shown
-from condvest.jobs.merging import contains
 from condvest.storage import layout, manifest, recent
 from condvest.storage.actions import read_dividends
 from condvest.storage.closures import read_closures

@@ -6,11 +6,12 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 
+from condvest.domain.bars import contains
 from condvest.domain.calendar import Calendar
 from condvest.domain.shard import WHOLE, Shard
 from condvest.jobs.backfill import LandedMerge, take_landed
 from condvest.jobs.bronze import SymbolFiles, list_bronze
-from condvest.jobs.merging import Merged, MergeTask, contains, merge_symbols
+from condvest.jobs.merging import Merged, MergeTask, merge_symbols
 from condvest.jobs.progress import Progress, silent
 from condvest.jobs.stopping import Stop, never, until
 from condvest.jobs.transpose import Transposition

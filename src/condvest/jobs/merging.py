@@ -5,17 +5,18 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date
+from itertools import islice, tee
 from typing import Final, TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from condvest.aio import in_chunks
-from condvest.domain.bars import changed_history, merge_history, same_values
+from condvest.aio import in_order
+from condvest.domain.bars import changed_history, merge_history
 from condvest.errors import CommitConflict
-from condvest.jobs.bronze import DailyFile, ReadFile, SymbolFiles, blocks, list_bronze, read_file
+from condvest.jobs.bronze import BLOCK_SYMBOLS, DailyFile, ReadFile, SymbolFiles, blocks, list_bronze, read_files
 from condvest.log import event, warn
 from condvest.storage import layout
 from condvest.storage.manifest import KEPT_CHANGES, Change, Entry, file_mark
@@ -24,10 +25,13 @@ from condvest.storage.store import IF_ABSENT, Store, Stored, When, if_match
 
 _ROUNDS: Final = 20
 _THREADS: Final = 2
-#: Times 4 symbols are merged and not yet written.
+#: Symbols whose files a thread decodes together, and how many times that are merged and not yet written.
+_AT_A_TIME: Final = 16
 _AHEAD: Final = 4
 #: A key, and the object under it; None where it is gone.
 _Object: TypeAlias = "tuple[str, Stored | None]"
+#: A task, and what to write; or the `data.parquet` that cannot be used; or None where a file is gone since it was listed.
+_Outcome: TypeAlias = "tuple[MergeTask, _Plan | ReadFile | None]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +80,14 @@ class _Plan:
     errors: tuple[str, ...]
 
 
+@dataclass(slots=True)
+class _Round:
+    """One block of symbols: those that are settled, and those that have to be planned again."""
+
+    done: list[Merged] = field(default_factory=list)
+    again: list[MergeTask] = field(default_factory=list)
+
+
 def merge_symbols(store: Store, tasks: Iterable[MergeTask], manifest: Mapping[str, Entry]) -> Iterator[Merged]:
     """Merge each task and yield what came of it, block by block, in no promised order. Idempotent.
 
@@ -83,31 +95,34 @@ def merge_symbols(store: Store, tasks: Iterable[MergeTask], manifest: Mapping[st
     merged again. Memory is bounded by a block of symbols.
     """
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="condvest-merge") as pool:
-        for block in blocks(tasks):
-            lost, todo = _guarded(block, manifest)
-            yield from lost
+        lost: list[Merged] = []
+        merges = _merges(store, _guarded(tasks, manifest, lost), pool)
+        # One pipeline for all blocks: while one is written, the next is read and merged.
+        while True:
+            block = _round(store, islice(merges, BLOCK_SYMBOLS), manifest)
+            if not (block.done or block.again):
+                break
+            yield from block.done
             for _ in range(_ROUNDS):
-                done, todo = _round(store, todo, manifest, pool)
-                yield from done
-                if not todo:
+                if not block.again:
                     break
-                event("merge_again", symbols=len(todo), reason="another writer was first")
-                todo = _again(store, todo)
-            else:
-                symbols = ",".join(task.files.symbol for task in todo[:5])
+                event("merge_again", symbols=len(block.again), reason="another writer was first")
+                block = _round(store, _merges(store, _again(store, block.again), pool), manifest)
+                yield from block.done
+            if block.again:
+                symbols = ",".join(task.files.symbol for task in block.again[:5])
                 raise CommitConflict(f"{symbols}: {_ROUNDS} other writers were first; run again when fewer jobs run")
+        yield from lost
 
 
-def _guarded(tasks: Sequence[MergeTask], manifest: Mapping[str, Entry]) -> tuple[list[Merged], list[MergeTask]]:
+def _guarded(tasks: Iterable[MergeTask], manifest: Mapping[str, Entry], lost: list[Merged]) -> Iterator[MergeTask]:
     """Set apart the symbols whose `data.parquet` is gone: what is left would be taken for their whole history."""
-    lost, sound = [], []
     for task in tasks:
         entry = manifest.get(task.files.symbol)
         if task.files.data_etag is None and entry is not None and not task.rebuild:
             lost.append(_lost(task, entry))
         else:
-            sound.append(task)
-    return lost, sound
+            yield task
 
 
 def _lost(task: MergeTask, entry: Entry) -> Merged:
@@ -127,46 +142,45 @@ def _again(store: Store, tasks: Sequence[MergeTask]) -> list[MergeTask]:
     return [replace(task, files=files, read=files.daily) for task, files in found]
 
 
-def _round(
-    store: Store, tasks: Sequence[MergeTask], manifest: Mapping[str, Entry], pool: ThreadPoolExecutor
-) -> tuple[list[Merged], list[MergeTask]]:
-    """Try each task once; return what is settled and which tasks must be planned again.
+def _merges(store: Store, tasks: Iterable[MergeTask], pool: ThreadPoolExecutor) -> Iterator[_Outcome]:
+    """Read and merge, some tasks at the same time, and yield each with what came of it."""
+    works = blocks(_read(store, tasks), _AT_A_TIME)
+    for some in in_order(lambda part: pool.submit(_merge_some, part), works, ahead=_AHEAD):
+        yield from some
 
-    Files are read, merged and written at the same time, a few of each.
-    """
-    done: list[Merged] = []
-    again: list[MergeTask] = []
-    plans: list[_Plan] = []
+
+def _round(store: Store, merges: Iterable[_Outcome], manifest: Mapping[str, Entry]) -> _Round:
+    """Write what was merged, each on condition that nobody else wrote meanwhile."""
+    result, plans = _Round(), list[_Plan]()
 
     def writes() -> Iterator[tuple[str, bytes, When]]:
-        merges = in_chunks(pool, _merge, _read(store, tasks), ahead=_AHEAD)
-        for task, outcome in zip(tasks, merges, strict=True):
+        for task, outcome in merges:
             if outcome is None:
-                again.append(task)
+                result.again.append(task)
             elif isinstance(outcome, ReadFile):
-                done.append(_unusable(task, outcome))
+                result.done.append(_unusable(task, outcome))
             else:
                 _set_aside(store, outcome)
                 plans.append(outcome)
                 if outcome.body is not None:
                     yield layout.data_key(task.files.symbol), outcome.body, outcome.when
 
-    etags = {result.key: result.etag for result in store.put_many_if(writes())}
+    etags = {put.key: put.etag for put in store.put_many_if(writes())}
     for plan in plans:
         etag = plan.when.etag if plan.body is None else etags[layout.data_key(plan.task.files.symbol)]
         if etag is None:
-            again.append(plan.task)
+            result.again.append(plan.task)
         else:
-            done.append(_committed(plan, etag, manifest.get(plan.task.files.symbol)))
-    return done, again
+            result.done.append(_committed(plan, etag, manifest.get(plan.task.files.symbol)))
+    return result
 
 
-def _read(store: Store, tasks: Sequence[MergeTask]) -> Iterator[tuple[MergeTask, list[_Object]]]:
+def _read(store: Store, tasks: Iterable[MergeTask]) -> Iterator[tuple[MergeTask, list[_Object]]]:
     """Yield each task and what lies under its keys: its `data.parquet` first where there is one, then its `date=` files."""
-    keys = [_keys(task) for task in tasks]
-    files = store.map((key for group in keys for key in group), lambda key, stored: (key, stored))
-    for task, group in zip(tasks, keys, strict=True):
-        yield task, [next(files) for _ in group]
+    asked, wanted = tee((task, _keys(task)) for task in tasks)
+    files = store.map((key for _, keys in asked for key in keys), lambda key, stored: (key, stored))
+    for task, keys in wanted:
+        yield task, [next(files) for _ in keys]
 
 
 def _keys(task: MergeTask) -> list[str]:
@@ -174,9 +188,14 @@ def _keys(task: MergeTask) -> list[str]:
     return data + [file.key for file in task.read]
 
 
-def _merge(work: tuple[MergeTask, list[_Object]]) -> _Plan | ReadFile | None:
+def _merge_some(works: Sequence[tuple[MergeTask, list[_Object]]]) -> list[_Outcome]:
+    """Decode the files of some tasks together, then merge each."""
+    files = iter(read_files([found for _, objects in works for found in objects]))
+    return [(task, _merge(task, [next(files) for _ in objects])) for task, objects in works]
+
+
+def _merge(task: MergeTask, files: list[ReadFile]) -> _Plan | ReadFile | None:
     """Return the plan; or the unusable `data.parquet`; or None when a file is gone since it was listed."""
-    task, files = work[0], [read_file(key, stored) for key, stored in work[1]]
     if any(file.bars is None and file.error is None for file in files):
         return None
     data = files.pop(0) if task.files.data_etag is not None else None
@@ -270,13 +289,3 @@ def _committed(plan: _Plan, etag: str, known: Entry | None) -> Merged:
         plan.errors,
         _replaces_unread(plan),
     )
-
-
-def contains(bars: pa.Table, row: pa.Table) -> bool:
-    """Say whether a one-row table of a bar is, by content, in a symbol's bars: the same value, or a later one of that session."""
-    at = pc.index(bars["date"], row["date"][0]).as_py()
-    if at < 0:
-        return False
-    held = bars.slice(at, 1)
-    held_at, row_at = held["ingested_at"][0].as_py(), row["ingested_at"][0].as_py()
-    return bool(held_at > row_at or (held_at == row_at and same_values(held, row)[0].as_py()))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from condvest.domain.bars import contains
 from condvest.jobs.contents import SymbolContent, read_bronze
-from condvest.jobs.merging import contains
 from condvest.storage import layout
 from condvest.storage.manifest import Change, Entry, file_mark, read_manifest, update_manifest
 from condvest.storage.recent import RecentWriter

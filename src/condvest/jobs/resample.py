@@ -12,9 +12,9 @@ from condvest.domain.actions import EPOCH, Split
 from condvest.domain.calendar import INTERVALS, Calendar
 from condvest.domain.resample import SessionTable, period_table
 from condvest.errors import CommitConflict, DataError
-from condvest.jobs.bronze import list_bronze
+from condvest.jobs.bronze import list_bronze, read_file
 from condvest.jobs.progress import Progress, silent
-from condvest.jobs.silver_build import Work, compute, read_history
+from condvest.jobs.silver_build import Work, compute, history
 from condvest.jobs.silver_plan import Changes, IntervalPlan, Source, plan_interval, splits_by_symbol
 from condvest.jobs.silver_write import list_months, write_months
 from condvest.jobs.spool import MonthSpool
@@ -168,7 +168,7 @@ def _reach(store: Store, sources: Sequence[Source]) -> date:
     """Return the last session of the consolidated lake; symbols that the manifest does not know are read."""
     days = [source.entry.last_consolidated_date for source in sources if source.entry is not None]
     unknown = [layout.data_key(source.symbol) for source in sources if source.entry is None]
-    days += store.map(unknown, lambda key, stored: read_history(key, stored)["date"][-1].as_py())
+    days += store.map(unknown, lambda key, stored: history(read_file(key, stored))["date"][-1].as_py())
     return max(days)
 
 

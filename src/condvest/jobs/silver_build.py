@@ -18,7 +18,7 @@ from condvest.domain.bars import ANSWER_SCHEMA
 from condvest.domain.calendar import Calendar
 from condvest.domain.resample import DailyBlock, Ints, SessionTable, daily_block, resample
 from condvest.errors import CommitConflict, DataError
-from condvest.jobs.bronze import blocks, read_file
+from condvest.jobs.bronze import ReadFile, blocks, read_files
 from condvest.jobs.progress import Progress
 from condvest.jobs.silver_plan import IntervalPlan, Source
 from condvest.jobs.spool import ByMonth, MonthSpool, by_month
@@ -30,7 +30,7 @@ from condvest.storage.store import Store, Stored
 _Content: TypeAlias = "pa.Table | tuple[str, Stored | None]"
 _THREADS: Final = 2
 #: Symbols that a thread computes at a time: memory grows with it, not with the market.
-_BLOCK_SYMBOLS: Final = 256
+_BLOCK_SYMBOLS: Final = 64
 #: A split is judged by a close up to 15 days before it: cached bars must reach back so much further.
 _EVIDENCE: Final = timedelta(days=20)
 #: What is computed on: whose the bars are is known by their file.
@@ -117,23 +117,21 @@ def _cached(work: Work, symbols: Sequence[str], recent: Recent, starts: Mapping[
     return cached
 
 
-def read_history(key: str, stored: Stored | None) -> pa.Table:
-    """Decode one symbol's `data.parquet`; DataError when it cannot be read, CommitConflict when it is gone."""
-    file = read_file(key, stored)
+def history(file: ReadFile) -> pa.Table:
+    """Return the bars of a `data.parquet`; DataError when it cannot be read, CommitConflict when it is gone."""
     if file.error is not None:
         raise DataError(file.error)
     if file.bars is None:
-        raise CommitConflict(f"{key}: gone since it was listed")
+        raise CommitConflict(f"{file.key}: gone since it was listed")
     return file.bars
-
-
-def _values(content: _Content) -> pa.Table:
-    return content if isinstance(content, pa.Table) else read_history(*content).select(_VALUES)
 
 
 def _block(work: Work, block: Sequence[tuple[str, _Content]]) -> tuple[DailyBlock, list[tuple[int, Split]]]:
     symbols = [symbol for symbol, _ in block]
-    tables = [_values(content) for _, content in block]
+    files = iter(read_files([content for _, content in block if not isinstance(content, pa.Table)]))
+    tables = [
+        content if isinstance(content, pa.Table) else history(next(files)).select(_VALUES) for _, content in block
+    ]
     counts = np.array([table.num_rows for table in tables])
     codes = np.repeat(np.array([work.codes[symbol] for symbol in symbols], np.int32), counts)
     daily = daily_block(pa.concat_tables(tables).combine_chunks(), codes, work.table)

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any, Final
 
+from condvest.domain.bars import contains
 from condvest.domain.calendar import new_york_date
 from condvest.domain.shard import WHOLE, Shard
 from condvest.errors import CommitConflict, ConfigError, ObjectNotFound
 from condvest.jobs.bronze import ReadFile, SymbolFiles, blocks, list_bronze, read_file
-from condvest.jobs.merging import contains
 from condvest.jobs.progress import Progress, silent
 from condvest.log import event, warn
 from condvest.storage import layout

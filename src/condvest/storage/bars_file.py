@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Final
 
 import pyarrow as pa
@@ -11,7 +12,8 @@ import pyarrow.compute as pc
 from condvest.domain.bars import DAILY_SCHEMA, MOST_TRANSACTIONS, MOST_VALUE, PRICE_NAMES, is_history
 from condvest.errors import DataError
 from condvest.storage import layout
-from condvest.storage.parquet import decode
+from condvest.storage.layout import BronzeKey
+from condvest.storage.parquet import decode, read_table, unsound
 
 #: Columns of a daily bar that never hold nulls, besides its symbol.
 _NEVER_NULL: Final = ("date", "open", "high", "low", "close", "volume", "ingested_at")
@@ -50,6 +52,49 @@ def decode_bars(data: bytes, key: str, *, may_be_empty: bool = False) -> pa.Tabl
     if not is_history(bars):
         raise DataError(f"{key}: sessions are not strictly ascending; restore it from a copy")
     return bars
+
+
+def decode_together(files: Sequence[tuple[str, bytes]]) -> list[pa.Table] | None:
+    """Decode several files, given by key and bytes, each to what `decode_bars` gives; None where any might be refused.
+
+    The checks are made over the rows of all: one costs about as much for a thousand rows as for one. After None each file has
+    to be decoded alone.
+    """
+    keys = [layout.parse_bronze_key(key) for key, _ in files]
+    try:
+        tables = [read_table(data, DAILY_SCHEMA, key) for key, data in files]
+    except DataError:
+        return None
+    known = [key for key in keys if key is not None]
+    if not tables or len(known) < len(keys) or any(table.num_rows == 0 for table in tables):
+        return None
+    return tables if _are_sound(pa.concat_tables(tables), known, [table.num_rows for table in tables]) else None
+
+
+def _are_sound(rows: pa.Table, keys: Sequence[BronzeKey], counts: Sequence[int]) -> bool:
+    """Say whether the rows of several files, one after the other, are what their keys say; see `decode_bars`."""
+    if unsound(rows, ("symbol", *_NEVER_NULL)) is not None:
+        return False
+    ends = list(accumulate(counts))
+    runs = pc.run_end_encode(rows["symbol"].combine_chunks())
+    of_symbol = {end: key.symbol for key, end in zip(keys, ends, strict=True)}
+    if any(
+        of_symbol.get(end) != symbol
+        for end, symbol in zip(runs.run_ends.to_pylist(), runs.values.to_pylist(), strict=True)
+    ):
+        return False
+    if not {end for end, key, after in zip(ends, keys, keys[1:], strict=False) if key.symbol != after.symbol}.issubset(
+        runs.run_ends.to_pylist()
+    ):
+        return False
+    days = rows["date"].combine_chunks()
+    single = [(end - 1, key.session, count) for key, end, count in zip(keys, ends, counts, strict=True) if key.session]
+    if any(count != 1 for _, _, count in single):
+        return False
+    if days.take(pa.array([at for at, _, _ in single], pa.int64())).to_pylist() != [day for _, day, _ in single]:
+        return False
+    falls = pc.indices_nonzero(pc.greater_equal(days[:-1], days[1:])).to_pylist()
+    return {at + 1 for at in falls}.issubset(ends) and all(_is_bounded(rows, names, most) for names, most in _MOST)
 
 
 def _is_bounded(bars: pa.Table, names: Sequence[str], most: pa.Scalar) -> bool:

@@ -70,6 +70,15 @@ def decode(data: bytes, schema: pa.Schema, key: str, *, needed: Sequence[str] = 
         DataError: the bytes are no parquet file, a column is missing or of another type, or a value in it is none (texts
             that are not UTF-8, dates outside the years 1 to 9999); it names the key.
     """
+    table = read_table(data, schema, key)
+    problem = unsound(table, needed)
+    if problem:
+        raise DataError(f"{key}: {problem}; restore it from a copy or a version of the object")
+    return table
+
+
+def read_table(data: bytes, schema: pa.Schema, key: str) -> pa.Table:
+    """Decode as `decode` does, but for the values, which have to be looked at with `unsound`."""
     try:
         with pq.ParquetFile(pa.BufferReader(data)) as file:
             table = file.read(columns=schema.names, use_threads=False)
@@ -79,14 +88,10 @@ def decode(data: bytes, schema: pa.Schema, key: str, *, needed: Sequence[str] = 
             f"{key}: not a readable parquet file ({what}); restore it from a copy or a version of the object, or delete it"
             " and run `condvest consolidate --force-full`, which rebuilds from landing"
         ) from error
-    table = conform(table, schema, key)
-    problem = _unsound(table, needed)
-    if problem:
-        raise DataError(f"{key}: {problem}; restore it from a copy or a version of the object")
-    return table
+    return conform(table, schema, key)
 
 
-def _unsound(table: pa.Table, needed: Sequence[str]) -> str | None:
+def unsound(table: pa.Table, needed: Sequence[str]) -> str | None:
     """Return what cannot be a value of its column: pyarrow itself reads whatever bits there are."""
     try:
         table.validate(full=True)
@@ -96,12 +101,11 @@ def _unsound(table: pa.Table, needed: Sequence[str]) -> str | None:
         bounds = _BOUNDS.get(field.type)
         if bounds is not None:
             stored, first, last = bounds
-            for chunk in column.chunks:
-                # As numbers: a time that Python has not cannot be made a Python value.
-                found = pc.min_max(chunk.view(stored))
-                low, high = found["min"].as_py(), found["max"].as_py()
-                if low is not None and (low < first or high > last):
-                    return f"column {field.name} holds a time outside the years 1 to 9999"
+            # As numbers: a time that Python has not cannot be made a Python value.
+            found = pc.min_max(pa.chunked_array([chunk.view(stored) for chunk in column.chunks], stored))
+            low, high = found["min"].as_py(), found["max"].as_py()
+            if low is not None and (low < first or high > last):
+                return f"column {field.name} holds a time outside the years 1 to 9999"
         if field.name in needed and column.null_count:
             return f"column {field.name}, which is never null, holds nulls"
     return None
