@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,11 @@ def run(command: Sequence[str], *, environment: Mapping[str, str] | None = None)
 def job(lake: Path | str, *arguments: str, environment: Mapping[str, str] | None = None) -> Measured:
     """Run a command of condvest as its users do; what counts is the whole process."""
     return run([CONDVEST, "--json", "--lake", str(lake), "--now", NOW, *arguments], environment=environment)
+
+
+def alone(whole: Measured) -> Measured:
+    """Return a job's measure with the seconds of its work alone, as it reports them: without the start of the process."""
+    return replace(whole, seconds=float(whole.said["seconds"]))
 
 
 def tool(

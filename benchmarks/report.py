@@ -36,7 +36,8 @@ def results(bench: Bench, goals: Sequence[Goal]) -> str:
         "# Results of the benchmark",
         f"Written by `make bench SIZE={size} ARGS=--write` on {datetime.now(UTC):%Y-%m-%d}; what each line means is told in"
         " [docs/performance.md](../docs/performance.md). Medians of"
-        f" {bench.size.rounds} runs in turn. Jobs are whole processes, floors and peers are measured without their imports."
+        f" {bench.size.rounds} runs in turn. Jobs are whole processes, floors and peers are measured without their imports;"
+        " where a line says so a job is held against them by its work alone."
         " Seconds are those of one machine on one day: only ratios within a run say something.",
         f"Machine: {_machine()}. Python {platform.python_version()}; {_versions()}. Peers: {_peer_versions()}.",
         f"## Goals: {len(goals) - len(missed)} of {len(goals)} met",

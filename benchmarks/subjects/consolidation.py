@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from goals import Goal, at_least, at_most
-from harness import PEERS, Measured, copy_lake, job, tool
+from harness import PEERS, Measured, alone, copy_lake, job, tool
 from sizes import Bench
 
 from subjects.resampling import fresh
@@ -14,9 +14,9 @@ from subjects.resampling import fresh
 COPY = "floor: copy every data.parquet"
 ONE = "condvest consolidate, one new session"
 ONE_POLARS = "polars, one new session merged"
-TENTH_ONE = "a tenth: condvest consolidate, one new session"
+TENTH_ONE = "a tenth: condvest consolidate, one new session, its work alone"
 TENTH_ONE_EARLIER = "a tenth: the earlier implementation, one new session"
-TENTH_MANY = "a tenth: condvest consolidate, 30 pending sessions"
+TENTH_MANY = "a tenth: condvest consolidate, 30 pending sessions, its work alone"
 TENTH_MANY_PEERS = {
     "polars": "a tenth: polars, 30 pending sessions",
     "duckdb": "a tenth: DuckDB, 30 pending sessions",
@@ -44,8 +44,8 @@ def measure(bench: Bench) -> list[Goal]:
     )
     board.in_turn(
         {
-            TENTH_ONE: partial(_merged, bench, tenth),
-            TENTH_MANY: partial(_merged, bench, many),
+            TENTH_ONE: lambda: alone(_merged(bench, tenth)),
+            TENTH_MANY: lambda: alone(_merged(bench, many)),
             TENTH_MANY_PEERS["polars"]: partial(_peer, bench, "polars", many),
             TENTH_MANY_PEERS["duckdb"]: partial(_peer, bench, "duckdb", many),
         }

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -63,15 +64,13 @@ class Transposition:
         """Yield each symbol and its bars, ascending by session."""
         self._flush()
         names = list(self._codes)
-        for bucket in range(-(-len(names) // _BUCKET_SYMBOLS)):
-            parts: dict[int, list[pa.Table]] = {}
-            for path, batches in self._chunks:
-                if bucket in batches:
-                    for code, rows in _by_code(path, batches[bucket]):
-                        parts.setdefault(code, []).append(rows)
-            for code in sorted(parts):
-                rows = pa.concat_tables(parts[code]).combine_chunks()
-                yield names[code], rows.add_column(0, "symbol", pa.repeat(names[code], rows.num_rows))
+        with ExitStack() as opened:
+            chunks = [(_open(path, opened), batches) for path, batches in self._chunks]
+            for bucket in range(-(-len(names) // _BUCKET_SYMBOLS)):
+                for code, rows in _by_code(
+                    [_read(reader, batches[bucket]) for reader, batches in chunks if bucket in batches]
+                ):
+                    yield names[code], rows.add_column(0, "symbol", pa.repeat(names[code], rows.num_rows))
 
     def _flush(self) -> None:
         if not self._pending_rows:
@@ -81,11 +80,7 @@ class Transposition:
         for symbol in pc.unique(bars["symbol"]).to_pylist():
             self._codes.setdefault(symbol, len(self._codes))
         codes = pc.index_in(bars["symbol"], value_set=pa.array(list(self._codes), pa.string()))
-        # One number to sort by: the symbol's code in the high bits, the day in the low ones.
-        days = pc.cast(pc.cast(bars["date"], pa.int32()), pa.int64())
-        order = pc.sort_indices(pc.add(pc.shift_left(pc.cast(codes, pa.int64()), pa.scalar(32, pa.int64())), days))
-        rows = bars.select(_KEPT).append_column("code", codes).take(order).combine_chunks()
-        self._write(rows)
+        self._write(_sorted(bars.select(_KEPT).append_column("code", codes).combine_chunks()))
 
     @scratch_errors()
     def _write(self, rows: pa.Table) -> None:
@@ -101,11 +96,26 @@ class Transposition:
         self._chunks.append((path, batches))
 
 
-def _by_code(path: Path, number: int) -> Iterator[tuple[int, pa.Table]]:
-    with scratch_errors(), pa.OSFile(str(path), "rb") as source, pa.ipc.open_file(source) as reader:
-        rows = pa.Table.from_batches([reader.get_batch(number)])
+@scratch_errors()
+def _open(path: Path, opened: ExitStack) -> pa.RecordBatchFileReader:
+    return opened.enter_context(pa.ipc.open_file(opened.enter_context(pa.OSFile(str(path), "rb"))))
+
+
+@scratch_errors()
+def _read(reader: pa.RecordBatchFileReader, number: int) -> pa.RecordBatch:
+    return reader.get_batch(number)
+
+
+def _by_code(chunks: Sequence[pa.RecordBatch]) -> Iterator[tuple[int, pa.Table]]:
+    """Yield the rows of each symbol of a bucket, ascending by session as the chunks are."""
+    rows = _sorted(pa.Table.from_batches(chunks).combine_chunks())
     counts = rows["code"].value_counts()
     kept, offset = rows.select(_KEPT), 0
     for code, count in zip(counts.field("values").to_pylist(), counts.field("counts").to_pylist(), strict=True):
         yield code, kept.slice(offset, count)
         offset += count
+
+
+def _sorted(rows: pa.Table) -> pa.Table:
+    """Return rows by their code. The sort is stable: those of a symbol stay in the order of their sessions."""
+    return rows.take(pc.array_sort_indices(rows["code"].combine_chunks()))
