@@ -94,21 +94,21 @@ def in_order(start: Callable[[K], Future[T]], items: Iterable[K], *, ahead: int,
 def in_chunks(pool: Executor, work: Callable[[K], T], items: Iterable[K], *, ahead: int, size: int = 4) -> Iterator[T]:
     """Do small pieces of work in a pool and yield the results in the order of the items.
 
-    As `in_order`, but items are handed over `size` at a time, which costs more than a small piece of work does; at most
-    `ahead` times as many are under way. What came before the first error is yielded before it is raised.
+    As `in_order`, but items are handed over `size` at a time, since that costs more than a small piece of work does; at most
+    `ahead` times as many are under way. What came before the first error in its own handful is yielded before it is raised.
     """
+    source, under_way = iter(items), deque[tuple[Future[None], list[T]]]()
 
-    def several(part: list[K]) -> tuple[list[T], Exception | None]:
+    def start(part: list[K]) -> Future[None]:
         done: list[T] = []
-        try:
-            done.extend(map(work, part))  # keeps what came before an error
-        except Exception as error:  # noqa: BLE001 - raised below, in its turn
-            return done, error
-        return done, None
+        future = pool.submit(done.extend, map(work, part))  # keeps what came before an error
+        under_way.append((future, done))
+        return future
 
-    source = iter(items)
-    parts = iter(lambda: list(islice(source, size)), [])
-    for done, error in in_order(lambda part: pool.submit(several, part), parts, ahead=ahead):
-        yield from done
-        if error is not None:
-            raise error
+    try:
+        for _ in in_order(start, iter(lambda: list(islice(source, size)), []), ahead=ahead):
+            yield from under_way.popleft()[1]
+    except Exception:
+        if under_way and under_way[0][0].done():
+            yield from under_way[0][1]
+        raise
