@@ -14,6 +14,7 @@ import pytest
 from condvest.domain.calendar import INTERVALS
 from condvest.errors import CommitConflict, DataError
 from condvest.storage import layout
+from condvest.storage.parquet import encode_history
 from integration.jobs_kit import DAYS, SYMBOLS, Kit, bar, market_of, survive_every_kill
 from integration.watched_lake import pass_by
 
@@ -267,6 +268,16 @@ def test_an_interval_can_be_built_later_and_alone(built: Kit) -> None:
     assert built.resample(5, 8).intervals == {5: "updated", 8: "rebuilt"}
     built.resample(3)
     built.assert_as_rebuilt(3, 5, 8)
+
+
+def test_a_history_that_got_shorter_leaves_no_bar_behind(built: Kit) -> None:
+    """A `data.parquet` is restored from an older copy: months in which the symbol has no bar any more lose its old ones."""
+    key = layout.data_key("AAPL")
+    bars = built.table(key)
+    built.store.put(key, encode_history(bars.slice(0, 1)))
+    assert built.resample(3, 5).intervals == {3: "rebuilt", 5: "rebuilt"}
+    assert len(periods(built, 3, "AAPL")) == 1
+    assert built.cost(lambda: built.resample(3, 5, force_full=True)).puts == 0
 
 
 # --- splits -----------------------------------------------------------------------------------------------------

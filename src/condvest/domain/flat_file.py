@@ -28,6 +28,7 @@ _TYPES: Final = {
 }
 #: Spellings that a float of Python or C would take but that are no number of the provider's.
 _DIGITS: Final = frozenset("0123456789+-.eE")
+_LONGEST: Final = 1000  # bytes of a line; usual are 100
 #: What no usual file holds, since no symbol and no number does.
 _NOT_PLAIN: Final = (b'"', b" ", b"\t", b"\r", b"\0", b"\f", b"\v", b"0x", b"0X")
 
@@ -48,7 +49,11 @@ def _read_columns(body: bytes, session: date) -> ParsedBars | None:
     """
     from pyarrow import csv as arrow_csv  # what reads no flat file does not wait for it
 
-    if not body.startswith(_HEADER) or any(sign in body for sign in _NOT_PLAIN):
+    if (
+        not body.startswith(_HEADER)
+        or any(sign in body for sign in _NOT_PLAIN)
+        or max(map(len, body.split(b"\n"))) > _LONGEST
+    ):
         return None
     try:
         table = arrow_csv.read_csv(

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import date
-from itertools import islice, tee
+from itertools import islice
 from typing import Final, TypeAlias
 
 import pyarrow as pa
@@ -92,7 +92,7 @@ def merge_symbols(store: Store, tasks: Iterable[MergeTask], manifest: Mapping[st
     """Merge each task and yield what came of it, block by block, in no promised order. Idempotent.
 
     A `data.parquet` that already holds the rows is not written. Where another writer was first, the symbol is listed and
-    merged again. Memory is bounded by a block of symbols.
+    merged again. Memory is bounded by two blocks of symbols.
     """
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="condvest-merge") as pool:
         lost: list[Merged] = []
@@ -107,7 +107,8 @@ def merge_symbols(store: Store, tasks: Iterable[MergeTask], manifest: Mapping[st
                 if not block.again:
                     break
                 event("merge_again", symbols=len(block.again), reason="another writer was first")
-                block = _round(store, _merges(store, _again(store, block.again), pool), manifest)
+                again = _guarded(_again(store, block.again), manifest, lost)
+                block = _round(store, _merges(store, again, pool), manifest)
                 yield from block.done
             if block.again:
                 symbols = ",".join(task.files.symbol for task in block.again[:5])
@@ -177,10 +178,12 @@ def _round(store: Store, merges: Iterable[_Outcome], manifest: Mapping[str, Entr
 
 def _read(store: Store, tasks: Iterable[MergeTask]) -> Iterator[tuple[MergeTask, list[_Object]]]:
     """Yield each task and what lies under its keys: its `data.parquet` first where there is one, then its `date=` files."""
-    asked, wanted = tee((task, _keys(task)) for task in tasks)
-    files = store.map((key for _, keys in asked for key in keys), lambda key, stored: (key, stored))
-    for task, keys in wanted:
-        yield task, [next(files) for _ in keys]
+    # Block by block: tasks without a key would all be taken in search of the next one.
+    for block in blocks(tasks):
+        keys = [_keys(task) for task in block]
+        files = store.map((key for group in keys for key in group), lambda key, stored: (key, stored))
+        for task, group in zip(block, keys, strict=True):
+            yield task, [next(files) for _ in group]
 
 
 def _keys(task: MergeTask) -> list[str]:

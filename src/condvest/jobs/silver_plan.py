@@ -71,6 +71,18 @@ def _splits_mark(source: Source, reach: date) -> str:
     return hashlib.blake2b("\n".join(done).encode(), digest_size=4).hexdigest() if done else ""
 
 
+@dataclass(frozen=True, slots=True)
+class Since:
+    """What changed since a checkpoint.
+
+    `dirty`: the first session that changed, by symbol (None: all of it); symbols without a change are left out. `unlike`: a
+    symbol of which it is not known that its bars are those of the checkpoint and later ones; bars may be gone.
+    """
+
+    dirty: dict[str, date | None]
+    unlike: str | None
+
+
 class Changes:
     """The symbols as they are, and what changed in them since a checkpoint.
 
@@ -82,20 +94,24 @@ class Changes:
         self.reach = reach
         self.marks = {source.symbol: source_mark(source, reach) for source in sources}
         self._sources = sources
-        self._known: list[tuple[Checkpoint, dict[str, date | None]]] = []
+        self._known: list[tuple[Checkpoint, Since]] = []
 
-    def since(self, checkpoint: Checkpoint) -> dict[str, date | None]:
-        """Return the first session that changed, by symbol (None: all of it); symbols without a change are left out."""
-        for known, dirty in self._known:  # the intervals are mostly built together
+    def since(self, checkpoint: Checkpoint) -> Since:
+        """Return what changed since a checkpoint."""
+        for known, found in self._known:  # the intervals are mostly built together
             if (known.reach, known.sources) == (checkpoint.reach, checkpoint.sources):
-                return dirty
-        dirty = {}
+                return found
+        dirty: dict[str, date | None] = {}
+        unlike = None
         for source in self._sources:
             before = checkpoint.sources.get(source.symbol)
-            if before != self.marks[source.symbol]:
-                dirty[source.symbol] = _dirty_from(source, before, checkpoint.reach, self.reach)
-        self._known.append((checkpoint, dirty))
-        return dirty
+            if before == self.marks[source.symbol]:
+                continue
+            dirty[source.symbol] = _dirty_from(source, before, checkpoint.reach, self.reach)
+            if before is not None and not _has_grown(source, before):
+                unlike = source.symbol
+        self._known.append((checkpoint, Since(dirty, unlike)))
+        return self._known[-1][1]
 
 
 def plan_interval(
@@ -113,8 +129,11 @@ def plan_interval(
     reason = _why_rebuild(checkpoint, listed_months, marks, reach, calendar, builder, force_full)
     if reason or checkpoint is None:
         return IntervalPlan(sessions, True, reason, {}, frozenset(), marks)
+    since = changes.since(checkpoint)
+    if since.unlike is not None:  # months in which it has no bar any more are not known
+        return IntervalPlan(sessions, True, f"{since.unlike} is not known to have only grown", {}, frozenset(), marks)
     months = completed_months(sessions, checkpoint.reach, reach, calendar)
-    return IntervalPlan(sessions, False, "", changes.since(checkpoint), frozenset(months & listed_months.keys()), marks)
+    return IntervalPlan(sessions, False, "", since.dirty, frozenset(months & listed_months.keys()), marks)
 
 
 def _why_rebuild(
@@ -156,6 +175,10 @@ def _dirty_from(source: Source, before: str | None, reach_before: date, reach: d
         return None
     days = [split.execution_date for split in source.splits if reach_before < split.execution_date <= reach]
     return min([*days, *([first] if first is not None else [])], default=None)
+
+
+def _has_grown(source: Source, before: str) -> bool:
+    return source.entry is not None and source.entry.changed_since(before.partition("/")[0])[0]
 
 
 def completed_months(sessions: int, before: date, reach: date, calendar: Calendar) -> set[str]:

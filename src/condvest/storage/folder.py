@@ -172,12 +172,13 @@ class FolderStore:
         above = folder.rpartition("/")[0]
         if above and above not in self._inside:
             self._check_way(above, key)
-        try:
-            is_link = stat.S_ISLNK(os.lstat(self._base + folder).st_mode)
-        except (FileNotFoundError, NotADirectoryError):
-            is_link = False
-        except (OSError, ValueError) as error:
-            raise ConfigError(f"key {ascii(key)[:80]}: no path of this system ({error})") from None
+        with clear_errors(self.url):
+            try:
+                is_link = stat.S_ISLNK(os.lstat(self._base + folder).st_mode)
+            except (FileNotFoundError, NotADirectoryError):
+                is_link = False
+            except ValueError as error:  # a letter that no file name has
+                raise ConfigError(f"key {ascii(key)[:80]}: no path of this system ({error})") from None
         if is_link:
             raise ConfigError(
                 f"key {key!r}: a folder of lake {self.url} is a symbolic link, which could lead anywhere; put the folder"

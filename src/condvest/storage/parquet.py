@@ -130,7 +130,7 @@ def conform(table: pa.Table, schema: pa.Schema, key: str) -> pa.Table:
     if wrong:
         found, want = table.schema.field(wrong[0]).type, schema.field(wrong[0]).type
         raise DataError(f"{key}: column {wrong[0]} is {found}, a file of the lake has {want}; restore it from a copy")
-    return table
+    return pa.Table.from_arrays(table.columns, schema=schema)  # another writer's columns may be declared as never null
 
 
 def _encode(table: pa.Table, options: dict[str, Any]) -> bytes:

@@ -114,6 +114,8 @@ def _by_symbol(table: pa.Table) -> dict[str, tuple[str, pa.Table]]:
     begins = pc.not_equal(symbols[:-1], symbols[1:])
     starts = [0, *(at + 1 for at in pc.indices_nonzero(begins).to_pylist())]
     names, marks = symbols.take(pa.array(starts)).to_pylist(), sources.take(pa.array(starts)).to_pylist()
+    if pc.any(pc.and_(pc.invert(begins), pc.not_equal(sources[:-1], sources[1:]))).as_py():
+        raise DataError(f"{layout.RECENT_BARS}: bars of one symbol are of two versions; it is built again")
     if len(set(names)) < len(starts) or pc.all(pc.or_(begins, pc.less(days[:-1], days[1:]))).as_py() is False:
         raise DataError(f"{layout.RECENT_BARS}: rows are not in the order of symbol and date; it is built again")
     bars = table.select(ANSWER_SCHEMA.names)
