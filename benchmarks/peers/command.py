@@ -26,6 +26,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 #: The lengths of period bars, in sessions.
 INTERVALS = (3, 5, 8, 13, 21, 34)
@@ -137,7 +138,7 @@ def pending(options: Options) -> list[Pending]:
             if dated:
                 target = options.out / BRONZE / folder.name
                 target.mkdir(parents=True)
-                symbol = folder.name.removeprefix("symbol=")
+                symbol = unquote(folder.name.removeprefix("symbol="))  # AUX is no name of a folder everywhere
                 found.append(Pending(symbol, f"{folder.path}/data.parquet", dated, f"{target}/data.parquet"))
     return found
 
