@@ -210,11 +210,9 @@ def merge_history(tables: list[pa.Table]) -> pa.Table:
     tables = [table for table in tables if table.num_rows]
     if not tables:
         return DAILY_SCHEMA.empty_table()
-    if len(tables) == 1 and tables[0].num_rows == 1:
-        return tables[0]
-    if _follow_each_other(tables):
-        return pa.concat_tables(tables).combine_chunks()
-    rows = pa.concat_tables(tables)
+    rows = pa.concat_tables(tables).combine_chunks()
+    if is_history(rows):
+        return rows
     order = [("date", "ascending"), ("ingested_at", "ascending"), *((name, "ascending") for name in VALUE_NAMES)]
     rows = rows.take(pc.sort_indices(rows, sort_keys=order)).combine_chunks()
     dates = rows["date"].combine_chunks()
@@ -243,19 +241,6 @@ def contains(bars: pa.Table, row: pa.Table) -> bool:
     held = bars.slice(at, 1)
     held_at, row_at = held["ingested_at"][0].as_py(), row["ingested_at"][0].as_py()
     return bool(held_at > row_at or (held_at == row_at and same_values(held, row)[0].as_py()))
-
-
-def _follow_each_other(tables: list[pa.Table]) -> bool:
-    """Say whether each table is sound history (one row a session, ascending) and begins after the one before."""
-    last: date | None = None
-    for table in tables:
-        if not is_history(table):
-            return False
-        first = table["date"][0].as_py()
-        if last is not None and first <= last:
-            return False
-        last = table["date"][-1].as_py()
-    return True
 
 
 def is_history(bars: pa.Table) -> bool:
