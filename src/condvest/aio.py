@@ -108,7 +108,7 @@ def in_chunks(pool: Executor, work: Callable[[K], T], items: Iterable[K], *, ahe
     try:
         for _ in in_order(start, iter(lambda: list(islice(source, size)), []), ahead=ahead):
             yield from under_way.popleft()[1]
-    except Exception:
+    except Exception:  # raised again, after what came before it
         if under_way and under_way[0][0].done():
             yield from under_way[0][1]
         raise

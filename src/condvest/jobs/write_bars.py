@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date, datetime
 from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from condvest.aio import in_chunks
 from condvest.domain.answers import ParsedBars
 from condvest.domain.bars import UTC_MICROSECONDS, Reject
 from condvest.domain.calendar import new_york_date
@@ -24,6 +26,10 @@ from condvest.storage.store import Store
 #: A vacuum never removes a `date=` file younger than 7 days. What is older than this is therefore merged into `data.parquet`
 #: before it is acknowledged: its `date=` file may be removed at any moment.
 _SAFE_DAYS: Final = 5
+#: Files that a thread encodes at a time, and how many times that are encoded and not yet written.
+_THREADS: Final = 2
+_AT_A_TIME: Final = 64
+_AHEAD: Final = 4
 
 
 def write_bars(store: Store, bars: pa.Table, *, now: datetime) -> list[str]:
@@ -42,14 +48,14 @@ def is_merged_at_once(session: date, now: datetime) -> bool:
 
 
 def write_daily(store: Store, bars: pa.Table) -> None:
-    """Write bars (`DAILY_SCHEMA`) as `date=` files, in place of those that lie there."""
-    store.put_many(_daily_files(bars))
-
-
-def _daily_files(bars: pa.Table) -> Iterator[tuple[str, bytes]]:
+    """Write bars (`DAILY_SCHEMA`) as `date=` files, in place of those that lie there; encoded in two threads."""
     symbols, days = bars["symbol"].to_pylist(), bars["date"].to_pylist()
-    for position, (symbol, day) in enumerate(zip(symbols, days, strict=True)):
-        yield layout.daily_key(symbol, day), encode_row(bars.slice(position, 1))
+
+    def file(position: int) -> tuple[str, bytes]:
+        return layout.daily_key(symbols[position], days[position]), encode_row(bars.slice(position, 1))
+
+    with ThreadPoolExecutor(_THREADS, thread_name_prefix="condvest-encode") as pool:
+        store.put_many(in_chunks(pool, file, range(len(symbols)), ahead=_AHEAD, size=_AT_A_TIME))
 
 
 def merge_bars(store: Store, bars: pa.Table) -> list[str]:
