@@ -5,6 +5,7 @@ What happens to a request follows from the trial's name, the request, and how of
 
 from __future__ import annotations
 
+import json
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -13,9 +14,11 @@ from dataclasses import replace
 from typing import Final
 
 from condvest.demo.standin import StandIn
+from condvest.domain.answers import gunzip
 from condvest.errors import CondvestError
 from condvest.sources.polygon import PolygonSource
 from condvest.sources.retry import RetryPolicy
+from condvest.storage import layout
 from faults.lakes import Address, Lakes
 from faults.outcome import Outcome, different, held, lost, outcome_of
 from faults.scenarios import SCENARIOS
@@ -131,8 +134,19 @@ class NetworkTrials:
 
 
 def _by_key(outcome: Outcome) -> Outcome:
-    """Return an outcome without the bytes of what landed: over HTTP each answer has an id of its own."""
-    return replace(outcome, landed=dict.fromkeys(outcome.landed, b""))
+    """Return an outcome without the bytes of what landed: over HTTP each answer has an id of its own.
+
+    Details land as they come: where the provider failed for some tickers, those follow in an answer of their own. They count
+    by ticker.
+    """
+    landed: dict[str, bytes] = {}
+    for key, body in outcome.landed.items():
+        if key.startswith(layout.landing_prefix("details")):
+            tickers = [row["ticker"] for row in json.loads(gunzip(body))["results"]]
+            landed |= {f"details of {ticker}": b"" for ticker in tickers}
+        else:
+            landed[key] = b""
+    return replace(outcome, landed=landed)
 
 
 def blackhole(proxy: FaultyProxy, seconds: float) -> None:
