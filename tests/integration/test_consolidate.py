@@ -70,6 +70,69 @@ def test_data_then_what_points_at_it(small: Kit) -> None:
     assert small.lake.touched[3:] == [layout.RECENT_BARS, layout.MANIFEST]
 
 
+# --- what is read -----------------------------------------------------------------------------------------------
+
+
+def test_files_whose_rows_are_known_are_not_read(small: Kit, tmp_path: Path) -> None:
+    """One object a session takes the place of a read for each symbol; the result is that of reading all."""
+    with Kit(tmp_path / "without", market=market_of(DAYS[:30], FEW)) as kit:
+        filled(kit).store.delete_many([layout.fetched_key(THIRD)])
+        by_file, with_it = kit.cost(lambda: kit.consolidate()), small.cost(lambda: small.consolidate())
+        assert by_file.gets - with_it.gets == len(FEW)
+        assert kit.consolidated("BCpC") == small.consolidated("BCpC")
+    assert small.closes_of_data("BCpC")[THIRD] == 122.0
+    small.assert_as_rebuilt()
+
+
+def test_a_file_that_changed_since_it_was_written_is_read(small: Kit) -> None:
+    """What is known of a file is true of one version of it; another one counts as it lies there."""
+    key = layout.daily_key("BCpC", THIRD)
+    later = small.table(key)["ingested_at"][0].as_py() + timedelta(minutes=1)
+    small.store.put(key, daily_row(small, key, close=121.5, ingested_at=later))
+    small.consolidate()
+    assert (small.closes_of_data("BCpC")[THIRD], small.closes_of_data("AAPL")[THIRD]) == (121.5, 102.0)
+
+
+@pytest.mark.parametrize("how", ["lost", "cut", "of another session"])
+def test_without_the_fetched_bars_all_files_are_read(small: Kit, how: str, caplog: pytest.LogCaptureFixture) -> None:
+    """They are a cache: the result is the same, and one that is there and cannot be used is logged."""
+    key = layout.fetched_key(THIRD)
+    body = small.store.get(key).data
+    small.store.delete_many([key])
+    if how == "cut":
+        small.store.put(key, body[: len(body) // 2])
+    elif how == "of another session":
+        small.evening(DAYS[3]).fetch(DAYS[3])
+        small.store.put(key, small.store.get(layout.fetched_key(DAYS[3])).data)
+    small.consolidate()
+    assert small.closes_of_data("BCpC")[THIRD] == 122.0
+    assert ("fetched_bars_unreadable" in caplog.text) == (how != "lost")
+    small.assert_as_rebuilt()
+
+
+def test_a_file_that_may_go_is_read(small: Kit) -> None:
+    """Rule 7: what decides that a file goes is what it holds, never what a cache says of it."""
+    key = layout.daily_key("BCpC", THIRD)
+    lying = small.store.get(layout.daily_key("AAPL", THIRD)).data
+    small.store.put(key, lying)
+    small.lake.touched = []
+    report = small.after(days=40).consolidate()
+    assert len(report.left) == 1
+    assert key in small.files()
+    assert layout.daily_key("AAPL", THIRD) not in small.files()
+
+
+def test_a_full_run_reads_every_file(small: Kit) -> None:
+    """It believes no cache."""
+    key = layout.fetched_key(THIRD)
+    read = small.cost(lambda: small.consolidate(force_full=True)).gets
+    small.store.delete_many([key])
+    assert small.cost(lambda: small.consolidate(force_full=True)).gets == read
+
+
+# --- what is written --------------------------------------------------------------------------------------------
+
+
 def test_a_second_run_with_nothing_new_writes_nothing(small: Kit) -> None:
     """Rule 8: 0 PUT, 0 DELETE, and it says so."""
     small.consolidate()

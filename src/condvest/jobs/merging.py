@@ -36,14 +36,16 @@ _Outcome: TypeAlias = "tuple[MergeTask, _Plan | ReadFile | None]"
 
 @dataclass(frozen=True, slots=True)
 class MergeTask:
-    """What to merge into one symbol's `data.parquet`: which of its `date=` files, and rows that lie in none.
+    """What to merge into one symbol's `data.parquet`: which of its `date=` files to read, and rows that are known without.
 
-    `rebuild`: a `data.parquet` that cannot be read is set aside in quarantine and built again from the rest.
+    `known`: the `date=` files whose rows are among those. `rebuild`: a `data.parquet` that cannot be read is set aside in
+    quarantine and built again from the rest.
     """
 
     files: SymbolFiles
     read: tuple[DailyFile, ...]
     extra: pa.Table | None = None
+    known: tuple[DailyFile, ...] = ()
     rebuild: bool = False
 
 
@@ -51,14 +53,16 @@ class MergeTask:
 class Merged:
     """One symbol after its merge: the committed rows (None where it failed), its manifest entry and the files read.
 
-    `added` and `changed` count sessions; `errors` say what could not be used and stays as it is. `set_aside`: a `data.parquet`
-    that could not be read was kept in quarantine and replaced.
+    `files`: all whose rows are in it now, those that were read and those that were known. `added` and `changed` count
+    sessions; `errors` say what could not be used and stays as it is. `set_aside`: a `data.parquet` that could not be read was
+    kept in quarantine and replaced.
     """
 
     symbol: str
     bars: pa.Table | None
     entry: Entry | None
     daily: tuple[tuple[DailyFile, pa.Table], ...]
+    files: tuple[DailyFile, ...]
     written: bool
     added: int
     changed: int
@@ -133,14 +137,14 @@ def _lost(task: MergeTask, entry: Entry) -> Merged:
         " `condvest consolidate --force-full`, which rebuilds it from landing"
     )
     warn("data_lost", symbol=task.files.symbol, error=why)
-    return Merged(task.files.symbol, None, None, (), False, 0, 0, (why,))
+    return Merged(task.files.symbol, None, None, (), (), False, 0, 0, (why,))
 
 
 def _again(store: Store, tasks: Sequence[MergeTask]) -> list[MergeTask]:
     """List the symbols of some tasks anew; all their `date=` files are read then."""
     listed = {files.symbol: files for files in list_bronze(store, [task.files.symbol for task in tasks])}
     found = [(task, listed.get(task.files.symbol, SymbolFiles(task.files.symbol, None, ()))) for task in tasks]
-    return [replace(task, files=files, read=files.daily) for task, files in found]
+    return [replace(task, files=files, read=files.daily, known=()) for task, files in found]
 
 
 def _merges(store: Store, tasks: Iterable[MergeTask], pool: ThreadPoolExecutor) -> Iterator[_Outcome]:
@@ -257,7 +261,7 @@ def _replaces_unread(plan: _Plan) -> bool:
 
 def _unusable(task: MergeTask, file: ReadFile) -> Merged:
     warn("file_unusable", key=file.key, error=file.error)
-    return Merged(task.files.symbol, None, None, (), False, 0, 0, (file.error or "",))
+    return Merged(task.files.symbol, None, None, (), (), False, 0, 0, (file.error or "",))
 
 
 def _committed(plan: _Plan, etag: str, known: Entry | None) -> Merged:
@@ -271,14 +275,14 @@ def _committed(plan: _Plan, etag: str, known: Entry | None) -> Merged:
     if plan.body is not None:
         changes = (*changes, Change(etag, plan.first_changed))[-KEPT_CHANGES:]
     listed = {file_mark(file.session, file.etag) for file in plan.task.files.daily}
-    read = {file_mark(file.session, file.etag) for file, _ in plan.daily}
+    files = (*(file for file, _ in plan.daily), *plan.task.known)
     entry = Entry(
         symbol=symbol,
         last_consolidated_date=plan.bars["date"][-1].as_py(),
         row_count=plan.bars.num_rows,
         last_updated=pc.max(plan.bars["ingested_at"]).as_py(),
         data_etag=etag,
-        merged=(merged & listed) | read,
+        merged=(merged & listed) | {file_mark(file.session, file.etag) for file in files},
         changes=changes,
     )
     return Merged(
@@ -286,6 +290,7 @@ def _committed(plan: _Plan, etag: str, known: Entry | None) -> Merged:
         plan.bars,
         entry,
         plan.daily,
+        files,
         plan.body is not None,
         plan.added,
         plan.changed,
