@@ -19,7 +19,7 @@ from condvest.storage.opening import open_store
 from condvest.storage.parquet import encode_history, encode_row
 from integration.jobs_kit import DAYS, SYMBOLS, Kit, bar, market_of, survive_every_kill
 from integration.watched_lake import pass_by
-from servers.faulty_proxy import Answer, running_proxy
+from servers.faulty_proxy import Answer, SpoilAnswer, running_proxy
 from servers.seaweed import S3Server
 
 DAY, NEXT, THIRD = DAYS[:3]
@@ -376,6 +376,31 @@ def test_D03_a_server_that_refuses_a_read_is_not_taken_for_an_empty_lake(
         assert kit.files(layout.BRONZE) == before
         kit.consolidate()
         assert len(kit.consolidated("AAPL")) == 3
+
+
+@pytest.mark.s3
+def test_a_file_that_the_network_spoiled_is_not_taken_for_a_bad_one(
+    s3_server: S3Server,
+    s3_url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A full run replaces what cannot be read; what reads otherwise the second time is read again, and keeps all its bars."""
+    with Kit(tmp_path, market=market_of(DAYS[:3], FEW[:1]), lake_url=s3_url) as kit:
+        filled(kit).after(days=40).consolidate()
+        kit.store.delete_many(kit.listed(layout.landing_prefix("range")))  # landing has one session of three
+        left = [SpoilAnswer()]
+        with running_proxy(s3_server.endpoint_url) as proxy:
+            monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+            kit.lake.store = open_store(s3_url)
+            proxy.weather = lambda method, path: (
+                left.pop() if left and method == "GET" and path.endswith("AAPL/data.parquet") else None
+            )
+            assert kit.consolidate(force_full=True).files_set_aside == 0
+        assert left == []
+        kit.lake.store = kit.store
+        assert kit.closes_of_data("AAPL") == {DAY: 100.0, NEXT: 101.0, THIRD: 102.0}
+        assert kit.listed(layout.QUARANTINE) == []
 
 
 # --- two writers ------------------------------------------------------------------------------------------------

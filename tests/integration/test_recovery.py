@@ -19,6 +19,7 @@ from condvest.demo.market import NEW_YORK, Market
 from condvest.domain.answers import SessionAnswer, parse_flat_file
 from condvest.domain.bars import DAILY_SCHEMA
 from condvest.domain.calendar import INTERVALS, Calendar
+from condvest.jobs.landed import INCOMPLETE
 from condvest.jobs.repair import RepairReport, repair
 from condvest.jobs.resample import resample
 from condvest.jobs.verify import VerifyReport, verify
@@ -518,6 +519,19 @@ def test_what_a_killed_fetch_left_is_not_a_repairs_work(lake: Kit) -> None:
         lake.fetch()
     lake.lake.kill_at(None)
     assert lake.repair().nothing_new
+
+
+def test_a_session_that_was_recorded_as_incomplete_is_looked_at_again(lake: Kit) -> None:
+    """A recording that could not read bronze said so in the ledger; by a repair the row follows from what is there."""
+    (row,) = (row for row in lake.state.sessions() if row.session_date == PENDING)
+    stale = replace(row, state="pending", answer_digest=None, reason=INCOMPLETE)
+    lake.state.record([stale], watermarks={}, reason="fetch", now=lake.now)
+    assert lake.repair().repaired == [f"session ledger: 1 sessions as landing and bronze have them: {PENDING}"]
+    assert lake.states()[PENDING] == "provisional"
+    lake.store.delete_many([layout.daily_key("NA", PENDING)])
+    lake.state.record([stale], watermarks={}, reason="fetch", now=lake.now)
+    assert [line for line in lake.repair().repaired if line.startswith("session ledger")] == []
+    assert lake.states()[PENDING] == "pending"
 
 
 # --- replay -----------------------------------------------------------------------------------------------------

@@ -72,9 +72,12 @@ class Merged:
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
+    """What to write for one symbol. `unread`: the bytes of a `data.parquet` that cannot be read and is to be replaced."""
+
     task: MergeTask
     when: When
     before: pa.Table | None
+    unread: bytes | None
     daily: tuple[tuple[DailyFile, pa.Table], ...]
     bars: pa.Table
     body: bytes | None
@@ -164,8 +167,9 @@ def _round(store: Store, merges: Iterable[_Outcome], manifest: Mapping[str, Entr
                 result.again.append(task)
             elif isinstance(outcome, ReadFile):
                 result.done.append(_unusable(task, outcome))
+            elif outcome.unread is not None and not _set_aside(store, task, outcome.unread):
+                result.again.append(task)
             else:
-                _set_aside(store, outcome)
                 plans.append(outcome)
                 if outcome.body is not None:
                     yield layout.data_key(task.files.symbol), outcome.body, outcome.when
@@ -222,7 +226,8 @@ def _merge(task: MergeTask, files: list[ReadFile]) -> _Plan | ReadFile | None:
         return ReadFile(layout.data_key(task.files.symbol), None, None, "; ".join(errors) or "no rows")
     same = before is not None and added == changed == 0
     body = None if same else encode_history(bars)
-    return _Plan(task, when, before, daily, bars, body, added, changed, first_changed, errors)
+    unread = data.data if data is not None and data.error is not None else None
+    return _Plan(task, when, before, unread, daily, bars, body, added, changed, first_changed, errors)
 
 
 def _combined(before: pa.Table | None, rest: pa.Table) -> tuple[pa.Table, int, int, date | None]:
@@ -245,18 +250,20 @@ def _combined(before: pa.Table | None, rest: pa.Table) -> tuple[pa.Table, int, i
     return bars, added, delta.num_rows - added, delta["date"][0].as_py()
 
 
-def _set_aside(store: Store, plan: _Plan) -> None:
-    """Keep the bytes of an unreadable `data.parquet` that is about to be replaced."""
-    if _replaces_unread(plan):
-        key = layout.data_key(plan.task.files.symbol)
-        stored = store.get(key)
-        aside = layout.quarantined_file_key(plan.task.files.symbol, hashlib.sha256(stored.data).hexdigest()[:16])
-        store.put(aside, stored.data)
-        warn("file_set_aside", key=key, kept_as=aside)
+def _set_aside(store: Store, task: MergeTask, unread: bytes) -> bool:
+    """Keep the bytes of an unreadable `data.parquet` that is about to be replaced; say whether it is the file that is bad.
 
-
-def _replaces_unread(plan: _Plan) -> bool:
-    return plan.before is None and plan.when.etag is not None
+    What a network spoiled reads otherwise the second time: then the file has to be read again.
+    """
+    key = layout.data_key(task.files.symbol)
+    (there,) = store.map([key], lambda _, stored: stored)
+    if there is None or there.data != unread:
+        warn("file_read_again", key=key, reason="two readings of it differ")
+        return False
+    aside = layout.quarantined_file_key(task.files.symbol, hashlib.sha256(unread).hexdigest()[:16])
+    store.put(aside, unread)
+    warn("file_set_aside", key=key, kept_as=aside)
+    return True
 
 
 def _unusable(task: MergeTask, file: ReadFile) -> Merged:
@@ -295,5 +302,5 @@ def _committed(plan: _Plan, etag: str, known: Entry | None) -> Merged:
         plan.added,
         plan.changed,
         plan.errors,
-        _replaces_unread(plan),
+        plan.unread is not None,
     )
