@@ -194,6 +194,33 @@ def test_listing_is_sorted_and_complete(store: Store) -> None:
     assert measured(store, lambda: keys_of(store, "none/")).lists == 1
 
 
+def test_cuts_do_not_change_what_is_listed(store: Store) -> None:
+    """Wherever a listing begins as well, each key comes once and in order: at keys, at absent ones, at none of this prefix.
+
+    Also where a server's order is not that of the keys: `BRK.B/` comes before `BRK/` in one, after it in another.
+    """
+    symbols = ["A", "BRK", "BRK%20X", "BRK-A", "BRK.B", "BRK.B.C", "BRK0", "BRKA", "Z%E9", "ZZ"]
+    files = ["data.parquet", *(f"date={number:04d}.parquet" for number in range(140))]
+    layer = [f"r/symbol={symbol}/{name}" for symbol in symbols for name in files]
+    beside = ["q/x", "r!/symbol=A/x", "r.x", "r/foreign", "r/symbol=BRK.txt", "r0/x", "r/z/x"]
+    store.put_many((key, b"") for key in (*layer, *beside))
+    whole = list(store.list("r/"))
+    assert [info.key for info in whole] == sorted([*layer, "r/foreign", "r/symbol=BRK.txt", "r/z/x"])
+    first_keys = [f"r/symbol={symbol}/data.parquet" for symbol in symbols]
+    absent = [
+        f"r/symbol={symbol}{end}" for symbol in ("0", *symbols) for end in ("", ".", "~", "/a", "/date=00705", "/zz")
+    ]
+    foreign = ["a", "q/x", "r!", "r!/symbol=A/x", "r/a", "r/foreign", "r/z/x", "r/zz", "r0", "r0/x", "z"]
+    for cuts in (first_keys, first_keys[::-1], first_keys[:1] * 3, absent, foreign, [*absent, *foreign, *first_keys]):
+        assert list(store.list("r/", cuts=cuts)) == whole
+    for cut in (*absent, *foreign, *first_keys):
+        assert list(store.list("r/", cuts=[cut])) == whole
+    assert list(store.list("", cuts=first_keys)) == list(store.list(""))
+    assert list(store.list("none/", cuts=first_keys)) == []
+    with pytest.raises(ConfigError):
+        list(store.list("r/", cuts=["r/../x"]))
+
+
 def test_several_prefixes_are_listed_in_their_order(store: Store) -> None:
     """What lies under each comes as `list` gives it, one prefix after the other; prefixes are consumed lazily."""
     store.put_many((f"{folder}/{number:02d}", b"1") for folder in ("a", "b", "b.c") for number in range(3))
