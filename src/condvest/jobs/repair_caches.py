@@ -22,7 +22,7 @@ def rebuild_caches(store: Store) -> list[str]:
     """
     known = read_manifest(store)
     recent, entries = RecentWriter(store), list[Entry]()
-    for content in read_bronze(store):
+    for content in read_bronze(store, manifest=known):
         if content.data is not None and content.data_etag is not None:
             entries.append(_entry(content, content.data, content.data_etag, known.get(content.symbol)))
             recent.add(content.data, content.data_etag)
