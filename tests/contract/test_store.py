@@ -195,10 +195,7 @@ def test_listing_is_sorted_and_complete(store: Store) -> None:
 
 
 def test_cuts_do_not_change_what_is_listed(store: Store) -> None:
-    """Wherever a listing begins as well, each key comes once and in order: at keys, at absent ones, at none of this prefix.
-
-    Also where a server's order is not that of the keys: `BRK.B/` comes before `BRK/` in one, after it in another.
-    """
+    """Wherever a listing begins as well, each key comes once and in order: at keys, at absent ones, at none of this prefix."""
     symbols = ["A", "BRK", "BRK%20X", "BRK-A", "BRK.B", "BRK.B.C", "BRK0", "BRKA", "Z%E9", "ZZ"]
     files = ["data.parquet", *(f"date={number:04d}.parquet" for number in range(140))]
     layer = [f"r/symbol={symbol}/{name}" for symbol in symbols for name in files]
@@ -219,6 +216,16 @@ def test_cuts_do_not_change_what_is_listed(store: Store) -> None:
     assert list(store.list("none/", cuts=first_keys)) == []
     with pytest.raises(ConfigError):
         list(store.list("r/", cuts=["r/../x"]))
+
+
+def test_cuts_assume_no_order(store: Store) -> None:
+    """By their keys `BRK.B/` comes before `BRK/`, in the order of folders after it: pages of either are listed whole."""
+    symbols = {"A": 2, "BRK": 1200, "BRK.B": 1200, "BRKA": 2}
+    keys = [f"r/symbol={symbol}/{number:04d}" for symbol, files in symbols.items() for number in range(files)]
+    store.put_many((key, b"") for key in keys)
+    first, middle, last = ([f"r/symbol={symbol}/{name}" for symbol in symbols] for name in ("0000", "0600", "1199"))
+    for cuts in (*([cut] for cut in (*first, *middle, *last)), first, last, [*first, *middle, *last]):
+        assert [info.key for info in store.list("r/", cuts=cuts)] == sorted(keys)
 
 
 def test_several_prefixes_are_listed_in_their_order(store: Store) -> None:
