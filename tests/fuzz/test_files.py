@@ -205,7 +205,15 @@ def test_actions_silver_and_caches(state: State, data: st.DataObject) -> None:
     """A spoiled silver file, ledger of corporate actions, manifest or cache of recent bars stops nothing it need not."""
     key = data.draw(
         st.sampled_from(
-            keys("splits.parquet", "dividends.parquet", "silver/", "manifest.parquet", "recent_bars", "quarantine/")
+            keys(
+                "splits.parquet",
+                "dividends.parquet",
+                "silver/",
+                "manifest.parquet",
+                "recent_bars",
+                "fetched_bars",
+                "quarantine/",
+            )
         )
     )
     _survives(key, data.draw(spoiled_files(key)), state)

@@ -50,6 +50,7 @@ _PARSERS = (
     layout.parse_quarantine_key,
     layout.parse_quarantined_file_key,
     layout.parse_silver_key,
+    layout.parse_fetched_key,
 )
 
 

@@ -44,6 +44,7 @@ KINDS = {
     "silver_3d_checkpoint": layout.checkpoint_key(3),
     "consolidation_manifest": layout.MANIFEST,
     "recent_bars": layout.RECENT_BARS,
+    "fetched_bars": layout.FETCHED,
     "closures": layout.CLOSURES,
     "cleanup_manifest": layout.CLEANUP_MANIFEST,
 }
@@ -142,6 +143,7 @@ def test_every_file_of_a_lake_has_a_key_that_can_be_read_back(files: dict[str, b
         layout.parse_landing_key,
         layout.parse_quarantine_key,
         layout.parse_silver_key,
+        layout.parse_fetched_key,
     )
     fixed = {key for key in KINDS.values() if not key.endswith("/")}
     assert [key for key in files if key not in fixed and not any(parse(key) for parse in parsers)] == []

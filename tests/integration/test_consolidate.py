@@ -19,7 +19,7 @@ from condvest.storage.opening import open_store
 from condvest.storage.parquet import encode_history, encode_row
 from integration.jobs_kit import DAYS, SYMBOLS, Kit, bar, market_of, survive_every_kill
 from integration.watched_lake import pass_by
-from servers.faulty_proxy import Answer, running_proxy
+from servers.faulty_proxy import Answer, SpoilAnswer, running_proxy
 from servers.seaweed import S3Server
 
 DAY, NEXT, THIRD = DAYS[:3]
@@ -68,6 +68,69 @@ def test_data_then_what_points_at_it(small: Kit) -> None:
     small.consolidate()
     assert sorted(small.lake.touched[:3]) == sorted(layout.data_key(symbol) for symbol in FEW)
     assert small.lake.touched[3:] == [layout.RECENT_BARS, layout.MANIFEST]
+
+
+# --- what is read -----------------------------------------------------------------------------------------------
+
+
+def test_files_whose_rows_are_known_are_not_read(small: Kit, tmp_path: Path) -> None:
+    """One object a session takes the place of a read for each symbol; the result is that of reading all."""
+    with Kit(tmp_path / "without", market=market_of(DAYS[:30], FEW)) as kit:
+        filled(kit).store.delete_many([layout.fetched_key(THIRD)])
+        by_file, with_it = kit.cost(lambda: kit.consolidate()), small.cost(lambda: small.consolidate())
+        assert by_file.gets - with_it.gets == len(FEW)
+        assert kit.consolidated("BCpC") == small.consolidated("BCpC")
+    assert small.closes_of_data("BCpC")[THIRD] == 122.0
+    small.assert_as_rebuilt()
+
+
+def test_a_file_that_changed_since_it_was_written_is_read(small: Kit) -> None:
+    """What is known of a file is true of one version of it; another one counts as it lies there."""
+    key = layout.daily_key("BCpC", THIRD)
+    later = small.table(key)["ingested_at"][0].as_py() + timedelta(minutes=1)
+    small.store.put(key, daily_row(small, key, close=121.5, ingested_at=later))
+    small.consolidate()
+    assert (small.closes_of_data("BCpC")[THIRD], small.closes_of_data("AAPL")[THIRD]) == (121.5, 102.0)
+
+
+@pytest.mark.parametrize("how", ["lost", "cut", "of another session"])
+def test_without_the_fetched_bars_all_files_are_read(small: Kit, how: str, caplog: pytest.LogCaptureFixture) -> None:
+    """They are a cache: the result is the same, and one that is there and cannot be used is logged."""
+    key = layout.fetched_key(THIRD)
+    body = small.store.get(key).data
+    small.store.delete_many([key])
+    if how == "cut":
+        small.store.put(key, body[: len(body) // 2])
+    elif how == "of another session":
+        small.evening(DAYS[3]).fetch(DAYS[3])
+        small.store.put(key, small.store.get(layout.fetched_key(DAYS[3])).data)
+    small.consolidate()
+    assert small.closes_of_data("BCpC")[THIRD] == 122.0
+    assert ("fetched_bars_unreadable" in caplog.text) == (how != "lost")
+    small.assert_as_rebuilt()
+
+
+def test_a_file_that_may_go_is_read(small: Kit) -> None:
+    """Rule 7: what decides that a file goes is what it holds, never what a cache says of it."""
+    key = layout.daily_key("BCpC", THIRD)
+    lying = small.store.get(layout.daily_key("AAPL", THIRD)).data
+    small.store.put(key, lying)
+    small.lake.touched = []
+    report = small.after(days=40).consolidate()
+    assert len(report.left) == 1
+    assert key in small.files()
+    assert layout.daily_key("AAPL", THIRD) not in small.files()
+
+
+def test_a_full_run_reads_every_file(small: Kit) -> None:
+    """It believes no cache."""
+    key = layout.fetched_key(THIRD)
+    read = small.cost(lambda: small.consolidate(force_full=True)).gets
+    small.store.delete_many([key])
+    assert small.cost(lambda: small.consolidate(force_full=True)).gets == read
+
+
+# --- what is written --------------------------------------------------------------------------------------------
 
 
 def test_a_second_run_with_nothing_new_writes_nothing(small: Kit) -> None:
@@ -313,6 +376,31 @@ def test_D03_a_server_that_refuses_a_read_is_not_taken_for_an_empty_lake(
         assert kit.files(layout.BRONZE) == before
         kit.consolidate()
         assert len(kit.consolidated("AAPL")) == 3
+
+
+@pytest.mark.s3
+def test_a_file_that_the_network_spoiled_is_not_taken_for_a_bad_one(
+    s3_server: S3Server,
+    s3_url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A full run replaces what cannot be read; what reads otherwise the second time is read again, and keeps all its bars."""
+    with Kit(tmp_path, market=market_of(DAYS[:3], FEW[:1]), lake_url=s3_url) as kit:
+        filled(kit).after(days=40).consolidate()
+        kit.store.delete_many(kit.listed(layout.landing_prefix("range")))  # landing has one session of three
+        left = [SpoilAnswer()]
+        with running_proxy(s3_server.endpoint_url) as proxy:
+            monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+            kit.lake.store = open_store(s3_url)
+            proxy.weather = lambda method, path: (
+                left.pop() if left and method == "GET" and path.endswith("AAPL/data.parquet") else None
+            )
+            assert kit.consolidate(force_full=True).files_set_aside == 0
+        assert left == []
+        kit.lake.store = kit.store
+        assert kit.closes_of_data("AAPL") == {DAY: 100.0, NEXT: 101.0, THIRD: 102.0}
+        assert kit.listed(layout.QUARANTINE) == []
 
 
 # --- two writers ------------------------------------------------------------------------------------------------

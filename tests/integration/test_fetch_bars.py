@@ -33,13 +33,14 @@ def landed(kit: Kit, kind: layout.LandingKind = "grouped") -> list[str]:
 
 
 def test_an_answer_lands_before_its_bars_and_bars_before_the_ledger(kit: Kit) -> None:
-    """Rule 5: the provider's answer first, then one `date=` file a symbol, then the ledger."""
+    """Rule 5: the provider's answer first, then one `date=` file a symbol and what spares reading them, then the ledger."""
     at_first_write: list[dict[date, str]] = []
     kit.lake.before_write = lambda _: at_first_write.append(kit.states())
     report = kit.evening(DAY).fetch(DAY)
     assert kit.lake.touched[0].startswith("bronze/landing/grouped/date=2025-11-03/20251103T210500000000Z-")
-    assert kit.lake.touched[1:] == [layout.daily_key(symbol, DAY) for symbol in SYMBOLS]
-    assert at_first_write == [{DAY: "missing"}] * 10
+    files = [layout.daily_key(symbol, DAY) for symbol in SYMBOLS]
+    assert kit.lake.touched[1:] == [*files, layout.fetched_key(DAY)]
+    assert at_first_write == [{DAY: "missing"}] * 11
     assert (report.landed, report.rows, report.provisional, report.left) == (1, 9, [DAY], [])
     assert kit.states() == {DAY: "provisional"}
 
@@ -414,7 +415,7 @@ def test_a_fetch_that_is_killed_goes_on_from_landing(tmp_path: Path) -> None:
         assert kit.closes("AAPL") == {DAY: 100.0}
         kit.assert_as_rebuilt()
 
-    assert survive_every_kill(make, lambda kit: kit.evening(DAY).fetch(DAY), check) == 3
+    assert survive_every_kill(make, lambda kit: kit.evening(DAY).fetch(DAY), check) == 4
 
 
 def test_a_restatement_that_is_killed_is_not_lost(tmp_path: Path) -> None:
@@ -436,7 +437,7 @@ def test_a_restatement_that_is_killed_is_not_lost(tmp_path: Path) -> None:
         assert kit.closes("AAPL") == kit.closes("BCPC") == {DAY: 555.0}
         kit.assert_as_rebuilt()
 
-    assert survive_every_kill(make, lambda kit: kit.fetch(), check) == 3
+    assert survive_every_kill(make, lambda kit: kit.fetch(), check) == 4
 
 
 def test_an_old_session_that_is_killed_between_its_files_is_completed(tmp_path: Path) -> None:
@@ -453,7 +454,7 @@ def test_an_old_session_that_is_killed_between_its_files_is_completed(tmp_path: 
         assert kit.consolidate().left == []
         kit.assert_as_rebuilt()
 
-    assert survive_every_kill(lambda: few(tmp_path, numbers), act, check) == 7
+    assert survive_every_kill(lambda: few(tmp_path, numbers), act, check) == 8
 
 
 def test_a_kill_before_the_ledger_costs_no_request(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ from condvest.demo.market import NEW_YORK, Market
 from condvest.domain.answers import SessionAnswer, parse_flat_file
 from condvest.domain.bars import DAILY_SCHEMA
 from condvest.domain.calendar import INTERVALS, Calendar
+from condvest.jobs.landed import INCOMPLETE
 from condvest.jobs.repair import RepairReport, repair
 from condvest.jobs.resample import resample
 from condvest.jobs.verify import VerifyReport, verify
@@ -111,7 +112,8 @@ def broken(report: VerifyReport) -> set[str]:
 def is_cache(key: str) -> bool:
     """Say whether a key is one that a repair may write or remove."""
     checkpoints = {layout.checkpoint_key(sessions) for sessions in INTERVALS}
-    return key in {layout.MANIFEST, layout.RECENT_BARS, *checkpoints} or layout.parse_silver_key(key) is not None
+    is_other = layout.parse_silver_key(key) is not None or layout.parse_fetched_key(key) is not None
+    return key in {layout.MANIFEST, layout.RECENT_BARS, *checkpoints} or is_other
 
 
 def content(key: str, data: bytes, kit: Kit) -> Any:
@@ -119,8 +121,8 @@ def content(key: str, data: bytes, kit: Kit) -> Any:
     if key == layout.MANIFEST:
         names = ["symbol", "last_consolidated_date", "row_count", "last_updated"]
         return kit.table(key).select(names).to_pylist()
-    if key == layout.RECENT_BARS:
-        return kit.table(key).drop_columns("source").to_pylist()
+    if key == layout.RECENT_BARS or layout.parse_fetched_key(key):
+        return kit.table(key).drop_columns("source" if key == layout.RECENT_BARS else "etag").to_pylist()
     if key in {layout.checkpoint_key(sessions) for sessions in INTERVALS}:
         found = json.loads(data)
         return found | {name: sorted(found[name]) for name in ("sources", "months")}
@@ -139,14 +141,15 @@ def told_state(kit: Kit) -> object:
 
 # --- each object in turn ----------------------------------------------------------------------------------------
 
-By = Literal["repair", "replay", "force_full", "copy", "none"]
+By = Literal["repair", "remove", "replay", "force_full", "copy", "none"]
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
     """One kind of object: which one is harmed, which rules are broken when it is lost and when it is cut in two.
 
-    `by`: what brings it back. `none`: nothing has to, as all that it held is in the lake besides.
+    `by`: what brings it back. `remove`: a repair takes away what is left of it, and nothing needs it. `none`: nothing has
+    to, as all that it held is in the lake besides.
     """
 
     key: str | Callable[[Kit], str]
@@ -200,6 +203,7 @@ CASES: dict[str, Case] = {
     "closures": Case(layout.CLOSURES, set(), {"closures"}, "copy"),
     "manifest": Case(layout.MANIFEST, set(), {"cache"}, "repair"),
     "recent bars": Case(layout.RECENT_BARS, set(), {"cache"}, "repair"),
+    "fetched bars": Case(layout.fetched_key(PENDING), set(), {"cache"}, "remove"),
 }
 for sessions in INTERVALS:
     CASES[f"checkpoint {sessions}d"] = Case(layout.checkpoint_key(sessions), set(), {"checkpoint"}, "repair")
@@ -210,7 +214,7 @@ def test_every_kind_of_object_stands_in_the_table(lake: Kit) -> None:
     """The lake has every kind of key that the format lists, each kind has a case, and nothing in it is broken."""
     kinds = {kind_of(case.object(lake)) for case in CASES.values()}
     assert kinds == {kind_of(key) for key in lake.listed()}
-    assert len(kinds) == 30  # the table of keys, each checkpoint and each interval of silver for itself
+    assert len(kinds) == 31  # the table of keys, each checkpoint and each interval of silver for itself
     assert check(lake).broken == []
 
 
@@ -222,6 +226,8 @@ def kind_of(key: str) -> str:
         return "date=" if bars.session else "data"
     if silver := layout.parse_silver_key(key):
         return f"silver_{silver.interval_sessions}d"
+    if layout.parse_fetched_key(key):
+        return "fetched"
     return "quarantine" if layout.parse_quarantine_key(key) else key
 
 
@@ -248,6 +254,10 @@ def test_an_object_that_is_lost_or_cut_in_two(lake: Kit, name: str, harm: str) -
     if by == "repair":
         assert (report.left, contents(lake), told_state(lake)) == ([], before, said)
         assert lake.cost(lambda: lake.repair()).puts == 0
+        return
+    if by == "remove":
+        rest = {one: data for one, data in before.items() if one != key}
+        assert (report.left, contents(lake), told_state(lake)) == ([], rest, said)
         return
     left = case.left if harm == "lost" and case.left is not None else case.lost if harm == "lost" else case.cut
     assert (broken(check(lake)), bool(report.left)) == (left, bool(left))
@@ -511,6 +521,19 @@ def test_what_a_killed_fetch_left_is_not_a_repairs_work(lake: Kit) -> None:
     assert lake.repair().nothing_new
 
 
+def test_a_session_that_was_recorded_as_incomplete_is_looked_at_again(lake: Kit) -> None:
+    """A recording that could not read bronze said so in the ledger; by a repair the row follows from what is there."""
+    (row,) = (row for row in lake.state.sessions() if row.session_date == PENDING)
+    stale = replace(row, state="pending", answer_digest=None, reason=INCOMPLETE)
+    lake.state.record([stale], watermarks={}, reason="fetch", now=lake.now)
+    assert lake.repair().repaired == [f"session ledger: 1 sessions as landing and bronze have them: {PENDING}"]
+    assert lake.states()[PENDING] == "provisional"
+    lake.store.delete_many([layout.daily_key("NA", PENDING)])
+    lake.state.record([stale], watermarks={}, reason="fetch", now=lake.now)
+    assert [line for line in lake.repair().repaired if line.startswith("session ledger")] == []
+    assert lake.states()[PENDING] == "pending"
+
+
 # --- replay -----------------------------------------------------------------------------------------------------
 
 
@@ -657,7 +680,7 @@ def test_a_replay_that_is_killed_anywhere_goes_on(lake: Kit) -> None:
             assert lake.replay(RANGED, PENDING).left == []
             assert (broken(check(lake)), told_state(lake)) == (set(), said)
         else:
-            assert number == len(SYMBOLS) + 4  # files, data.parquet, recent bars, manifest
+            assert number == len(SYMBOLS) + 5  # files, fetched bars, data.parquet, recent bars, manifest
             return
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import date
 from pathlib import Path
 from typing import get_args
 
@@ -30,6 +31,7 @@ _PARSERS = (
     layout.parse_quarantine_key,
     layout.parse_quarantined_file_key,
     layout.parse_silver_key,
+    layout.parse_fetched_key,
 )
 
 
@@ -76,6 +78,7 @@ def test_keys_of_the_format_are_those_of_the_code() -> None:
         layout.QuarantineKey,
         layout.QuarantinedFileKey,
         layout.SilverKey,
+        date,
     }
     landed = {found.kind for key in keys if (found := layout.parse_landing_key(key))}
     assert landed == set(get_args(layout.LandingKind))

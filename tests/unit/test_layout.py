@@ -28,6 +28,7 @@ PARSERS = [
     layout.parse_quarantine_key,
     layout.parse_quarantined_file_key,
     layout.parse_silver_key,
+    layout.parse_fetched_key,
 ]
 
 
@@ -55,6 +56,7 @@ def test_keys_are_those_of_the_format() -> None:
     assert layout.MANIFEST == "processing_metadata/consolidation_manifest.parquet"
     assert layout.CLEANUP_MANIFEST == "processing_metadata/cleanup_manifest.json"
     assert layout.RECENT_BARS == "processing_metadata/recent_bars.parquet"
+    assert layout.fetched_key(DAY) == "processing_metadata/fetched_bars/date=2025-11-19.parquet"
     assert layout.CLOSURES == "processing_metadata/closures.json"
     assert layout.SPLITS == "bronze/corporate_actions/splits.parquet"
     assert layout.DIVIDENDS == "bronze/corporate_actions/dividends.parquet"

@@ -1,4 +1,4 @@
-"""Checks of what can be built again (manifest, checkpoints, recent bars) and of what lies beside the bars."""
+"""Checks of caches (manifest, checkpoints, recent and fetched bars) and of what lies beside the bars."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from condvest.jobs.findings import Findings, shown
 from condvest.storage import layout, manifest, recent
 from condvest.storage.actions import read_dividends
 from condvest.storage.closures import read_closures
+from condvest.storage.fetched import Fetched, fetched_sessions, try_fetched
 from condvest.storage.manifest import Entry, file_mark
 from condvest.storage.parquet import decode
 from condvest.storage.store import Store, Stored
@@ -41,13 +42,14 @@ _ABSENT: Final = "run `condvest verify --repair`, or `condvest consolidate`, whi
 
 @dataclass(slots=True)
 class CachesCheck:
-    """Holds the manifest and the recent bars against each symbol's `data.parquet`, and counts rows that wait to be merged."""
+    """Holds manifest, recent and fetched bars against each symbol's files, and counts rows that wait to be merged."""
 
     store: Store
     findings: Findings
     universe: Collection[str] | None = None
     entries: dict[str, Entry] = field(init=False)
     _recent: recent.Recent = field(init=False)
+    _fetched: Fetched = field(init=False)
     _absent: list[str] = field(default_factory=list)
     _seen: set[str] = field(default_factory=set)
     _gone: set[str] = field(default_factory=set)
@@ -56,12 +58,15 @@ class CachesCheck:
     _waiting: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
-        """Read both caches; one that cannot be read counts as empty."""
+        """Read the caches; one that cannot be read counts as empty."""
         self.entries, self._recent = {}, recent.Recent({})
         if self._is_readable(layout.MANIFEST, manifest.SCHEMA):
             self.entries = manifest.read_manifest(self.store)
         if self._is_readable(layout.RECENT_BARS, recent.SCHEMA):
             self._recent = recent.read_recent(self.store)
+        self._fetched, errors = try_fetched(self.store, fetched_sessions(self.store))
+        for error in errors.values():
+            self._broken(error.split(";")[0])
 
     def _is_readable(self, key: str, schema: pa.Schema) -> bool:
         try:
@@ -88,6 +93,9 @@ class CachesCheck:
             self._check_recent(content.symbol, content.data_etag or "", content.data)
         if content.data_etag is None and content.is_known and entry is not None:
             self._gone.add(content.symbol)
+        for file, row in content.daily:
+            if self._fetched.is_other(content.symbol, file.session, file.etag, row):
+                self._broken(f"{layout.fetched_key(file.session)}: {content.symbol} is not as in its date= file")
         if content.is_known:
             self._check_pending(content, entry if trusted else None)
 
@@ -219,5 +227,6 @@ def _is_ours(key: str, intervals: Collection[int]) -> bool:
         layout.parse_quarantine_key,
         layout.parse_quarantined_file_key,
         layout.parse_silver_key,
+        layout.parse_fetched_key,
     )
     return key in fixed or any(parse(key) for parse in parsers)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 
 from condvest.domain.bars import contains
-from condvest.domain.calendar import Calendar
+from condvest.domain.calendar import Calendar, new_york_date
 from condvest.domain.shard import WHOLE, Shard
 from condvest.jobs.backfill import LandedMerge, take_landed
 from condvest.jobs.bronze import SymbolFiles, list_bronze
+from condvest.jobs.known_rows import with_known_rows
 from condvest.jobs.merging import Merged, MergeTask, merge_symbols
 from condvest.jobs.progress import Progress, silent
 from condvest.jobs.stopping import Stop, never, until
@@ -134,7 +135,7 @@ def _planned(run: _Run, landed: Transposition) -> list[MergeTask]:
 
 def _merge(run: _Run, tasks: Sequence[MergeTask], landed: Transposition) -> None:
     """Merge until all is done, or until it is asked to stop."""
-    planned: Iterable[MergeTask] = _with_landed(landed, tasks, run.how.shard) if run.how.force_full else tasks
+    planned = _with_landed(landed, tasks, run.how.shard) if run.how.force_full else _with_known(run, tasks)
     todo = {task.files.symbol for task in tasks} | {name for name in landed.symbols if run.how.shard.holds(name)}
     wanted = () if run.report.landing_unread else until(run.stop, planned)
     for done, merged in enumerate(merge_symbols(run.store, wanted, run.manifest), 1):
@@ -205,6 +206,13 @@ def _with_landed(landed: Transposition, tasks: Sequence[MergeTask], shard: Shard
     yield from by_symbol.values()
 
 
+def _with_known(run: _Run, tasks: Sequence[MergeTask]) -> Iterable[MergeTask]:
+    """Spare reading files whose rows are known; of one that may go afterwards nothing counts but what it holds."""
+    after = run.how.cleanup_after
+    since = date.min if after is None else new_york_date(run.now) - timedelta(days=after)
+    return with_known_rows(run.store, tasks, since=since)
+
+
 def _proven(merged: Merged, now: datetime, retention_days: int) -> Iterator[Removal]:
     for file, row in merged.daily:
         if is_expired(file.session, now, retention_days) and merged.bars is not None and contains(merged.bars, row):
@@ -221,9 +229,7 @@ def _count(run: _Run, merged: Merged) -> None:
     report.left += merged.errors
     if merged.written:
         known = before.merged if before is not None else frozenset()
-        report.sessions.update(
-            file.session for file, _ in merged.daily if file_mark(file.session, file.etag) not in known
-        )
+        report.sessions.update(file.session for file in merged.files if file_mark(file.session, file.etag) not in known)
     if merged.entry is not None:
         last = merged.entry.last_consolidated_date
         report.last_session = max(last, report.last_session or last)

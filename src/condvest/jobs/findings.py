@@ -47,10 +47,10 @@ class VerifyReport:
 class Wrong:
     """What is not as it follows from the rest of the lake: all of it, where findings list the first of each kind.
 
-    `caches`: manifest or recent bars. `intervals`: of silver or its checkpoints, by length in sessions. `sessions`: days
-    whose row of the ledger is not as landing has it. `watermarks`: symbols whose watermark is not as bronze has it. And what
-    keeps silver from being built from the rest: `splits` are lost or unreadable, or some silver was built with another
-    `calendar` than the present one.
+    `caches`: manifest, recent or fetched bars. `intervals`: of silver or its checkpoints, by length in sessions. `sessions`:
+    days whose row of the ledger is not, or may no longer be, as landing and bronze have it. `watermarks`: symbols whose
+    watermark is not as bronze has it. And what keeps silver from being built from the rest: `splits` are lost or unreadable,
+    or some silver was built with another `calendar` than the present one.
     """
 
     caches: bool = False

@@ -36,14 +36,16 @@ _Outcome: TypeAlias = "tuple[MergeTask, _Plan | ReadFile | None]"
 
 @dataclass(frozen=True, slots=True)
 class MergeTask:
-    """What to merge into one symbol's `data.parquet`: which of its `date=` files, and rows that lie in none.
+    """What to merge into one symbol's `data.parquet`: which of its `date=` files to read, and rows that are known without.
 
-    `rebuild`: a `data.parquet` that cannot be read is set aside in quarantine and built again from the rest.
+    `known`: the `date=` files whose rows are among those. `rebuild`: a `data.parquet` that cannot be read is set aside in
+    quarantine and built again from the rest.
     """
 
     files: SymbolFiles
     read: tuple[DailyFile, ...]
     extra: pa.Table | None = None
+    known: tuple[DailyFile, ...] = ()
     rebuild: bool = False
 
 
@@ -51,14 +53,16 @@ class MergeTask:
 class Merged:
     """One symbol after its merge: the committed rows (None where it failed), its manifest entry and the files read.
 
-    `added` and `changed` count sessions; `errors` say what could not be used and stays as it is. `set_aside`: a `data.parquet`
-    that could not be read was kept in quarantine and replaced.
+    `files`: all whose rows are in it now, those that were read and those that were known. `added` and `changed` count
+    sessions; `errors` say what could not be used and stays as it is. `set_aside`: a `data.parquet` that could not be read was
+    kept in quarantine and replaced.
     """
 
     symbol: str
     bars: pa.Table | None
     entry: Entry | None
     daily: tuple[tuple[DailyFile, pa.Table], ...]
+    files: tuple[DailyFile, ...]
     written: bool
     added: int
     changed: int
@@ -68,9 +72,12 @@ class Merged:
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
+    """What to write for one symbol. `unread`: the bytes of a `data.parquet` that cannot be read and is to be replaced."""
+
     task: MergeTask
     when: When
     before: pa.Table | None
+    unread: bytes | None
     daily: tuple[tuple[DailyFile, pa.Table], ...]
     bars: pa.Table
     body: bytes | None
@@ -133,14 +140,14 @@ def _lost(task: MergeTask, entry: Entry) -> Merged:
         " `condvest consolidate --force-full`, which rebuilds it from landing"
     )
     warn("data_lost", symbol=task.files.symbol, error=why)
-    return Merged(task.files.symbol, None, None, (), False, 0, 0, (why,))
+    return Merged(task.files.symbol, None, None, (), (), False, 0, 0, (why,))
 
 
 def _again(store: Store, tasks: Sequence[MergeTask]) -> list[MergeTask]:
     """List the symbols of some tasks anew; all their `date=` files are read then."""
     listed = {files.symbol: files for files in list_bronze(store, [task.files.symbol for task in tasks])}
     found = [(task, listed.get(task.files.symbol, SymbolFiles(task.files.symbol, None, ()))) for task in tasks]
-    return [replace(task, files=files, read=files.daily) for task, files in found]
+    return [replace(task, files=files, read=files.daily, known=()) for task, files in found]
 
 
 def _merges(store: Store, tasks: Iterable[MergeTask], pool: ThreadPoolExecutor) -> Iterator[_Outcome]:
@@ -160,8 +167,9 @@ def _round(store: Store, merges: Iterable[_Outcome], manifest: Mapping[str, Entr
                 result.again.append(task)
             elif isinstance(outcome, ReadFile):
                 result.done.append(_unusable(task, outcome))
+            elif outcome.unread is not None and not _set_aside(store, task, outcome.unread):
+                result.again.append(task)
             else:
-                _set_aside(store, outcome)
                 plans.append(outcome)
                 if outcome.body is not None:
                     yield layout.data_key(task.files.symbol), outcome.body, outcome.when
@@ -218,7 +226,8 @@ def _merge(task: MergeTask, files: list[ReadFile]) -> _Plan | ReadFile | None:
         return ReadFile(layout.data_key(task.files.symbol), None, None, "; ".join(errors) or "no rows")
     same = before is not None and added == changed == 0
     body = None if same else encode_history(bars)
-    return _Plan(task, when, before, daily, bars, body, added, changed, first_changed, errors)
+    unread = data.data if data is not None and data.error is not None else None
+    return _Plan(task, when, before, unread, daily, bars, body, added, changed, first_changed, errors)
 
 
 def _combined(before: pa.Table | None, rest: pa.Table) -> tuple[pa.Table, int, int, date | None]:
@@ -241,23 +250,25 @@ def _combined(before: pa.Table | None, rest: pa.Table) -> tuple[pa.Table, int, i
     return bars, added, delta.num_rows - added, delta["date"][0].as_py()
 
 
-def _set_aside(store: Store, plan: _Plan) -> None:
-    """Keep the bytes of an unreadable `data.parquet` that is about to be replaced."""
-    if _replaces_unread(plan):
-        key = layout.data_key(plan.task.files.symbol)
-        stored = store.get(key)
-        aside = layout.quarantined_file_key(plan.task.files.symbol, hashlib.sha256(stored.data).hexdigest()[:16])
-        store.put(aside, stored.data)
-        warn("file_set_aside", key=key, kept_as=aside)
+def _set_aside(store: Store, task: MergeTask, unread: bytes) -> bool:
+    """Keep the bytes of an unreadable `data.parquet` that is about to be replaced; say whether it is the file that is bad.
 
-
-def _replaces_unread(plan: _Plan) -> bool:
-    return plan.before is None and plan.when.etag is not None
+    What a network spoiled reads otherwise the second time: then the file has to be read again.
+    """
+    key = layout.data_key(task.files.symbol)
+    (there,) = store.map([key], lambda _, stored: stored)
+    if there is None or there.data != unread:
+        warn("file_read_again", key=key, reason="two readings of it differ")
+        return False
+    aside = layout.quarantined_file_key(task.files.symbol, hashlib.sha256(unread).hexdigest()[:16])
+    store.put(aside, unread)
+    warn("file_set_aside", key=key, kept_as=aside)
+    return True
 
 
 def _unusable(task: MergeTask, file: ReadFile) -> Merged:
     warn("file_unusable", key=file.key, error=file.error)
-    return Merged(task.files.symbol, None, None, (), False, 0, 0, (file.error or "",))
+    return Merged(task.files.symbol, None, None, (), (), False, 0, 0, (file.error or "",))
 
 
 def _committed(plan: _Plan, etag: str, known: Entry | None) -> Merged:
@@ -271,14 +282,14 @@ def _committed(plan: _Plan, etag: str, known: Entry | None) -> Merged:
     if plan.body is not None:
         changes = (*changes, Change(etag, plan.first_changed))[-KEPT_CHANGES:]
     listed = {file_mark(file.session, file.etag) for file in plan.task.files.daily}
-    read = {file_mark(file.session, file.etag) for file, _ in plan.daily}
+    files = (*(file for file, _ in plan.daily), *plan.task.known)
     entry = Entry(
         symbol=symbol,
         last_consolidated_date=plan.bars["date"][-1].as_py(),
         row_count=plan.bars.num_rows,
         last_updated=pc.max(plan.bars["ingested_at"]).as_py(),
         data_etag=etag,
-        merged=(merged & listed) | read,
+        merged=(merged & listed) | {file_mark(file.session, file.etag) for file in files},
         changes=changes,
     )
     return Merged(
@@ -286,9 +297,10 @@ def _committed(plan: _Plan, etag: str, known: Entry | None) -> Merged:
         plan.bars,
         entry,
         plan.daily,
+        files,
         plan.body is not None,
         plan.added,
         plan.changed,
         plan.errors,
-        _replaces_unread(plan),
+        plan.unread is not None,
     )

@@ -83,8 +83,9 @@ def repair(
     """Verify, build again what follows from something else and is not as it follows, and verify again. Idempotent.
 
     Built again are manifest and recent bars (from bronze), month files and checkpoints of silver (from bronze, splits and
-    calendar), rows of the session ledger and watermarks (from landing and bronze). Landing, bronze, corporate actions,
-    closures, quarantine and the cleanup manifest are only read. What follows from bronze or splits that are damaged
+    calendar), rows of the session ledger and watermarks (from landing and bronze); fetched bars that are untrue are removed.
+    Landing, bronze, corporate actions, closures, quarantine and the cleanup manifest are only read. What follows from bronze
+    or splits that are damaged
     themselves is left: silver, and watermarks that would move back. May be killed anywhere: each part is written as the
     jobs write it, and the next repair finds what is still to do. A sound lake is verified once, and nothing is written.
 
@@ -121,7 +122,7 @@ def _rebuild_lost_state(job: _Repair, report: RepairReport) -> None:
 
 def _repair_caches(job: _Repair, wrong: Wrong, report: RepairReport) -> None:
     if wrong.caches:
-        report.repaired += [f"{key}: built from bronze" for key in rebuild_caches(job.store)]
+        report.repaired += rebuild_caches(job.store)
 
 
 def _repair_silver(job: _Repair, findings: Findings, before: VerifyReport, report: RepairReport) -> list[str]:

@@ -1,4 +1,4 @@
-"""Manifest and recent bars from bronze alone: the caches of consolidation, without merging anything."""
+"""The caches of consolidation, held against bronze and built from it alone, without merging anything."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ import pyarrow.compute as pc
 from condvest.domain.bars import contains
 from condvest.jobs.contents import SymbolContent, read_bronze
 from condvest.storage import layout
+from condvest.storage.fetched import fetched_sessions, try_fetched
 from condvest.storage.manifest import Change, Entry, file_mark, read_manifest, update_manifest
 from condvest.storage.recent import RecentWriter
 from condvest.storage.store import Store
 
 
 def rebuild_caches(store: Store) -> list[str]:
-    """Make manifest and recent bars follow from each readable `data.parquet`; return the keys written. Idempotent.
+    """Make manifest and recent bars follow from each readable `data.parquet`; return what was done, by keys. Idempotent.
+
+    Objects of fetched bars that cannot be read, or say something else than a `date=` file, are removed: nothing needs them.
 
     Bronze is only read. A symbol whose `data.parquet` is gone or cannot be read keeps its entry: by it a consolidation knows
     that the `date=` files are not its whole history. Of an entry that is true of another version, or lost, the chain of
@@ -22,12 +25,21 @@ def rebuild_caches(store: Store) -> list[str]:
     """
     known = read_manifest(store)
     recent, entries = RecentWriter(store), list[Entry]()
+    fetched, errors = try_fetched(store, fetched_sessions(store))
+    untrue = set(errors)
     for content in read_bronze(store, manifest=known):
+        untrue |= {
+            layout.fetched_key(file.session)
+            for file, row in content.daily
+            if fetched.is_other(content.symbol, file.session, file.etag, row)
+        }
         if content.data is not None and content.data_etag is not None:
             entries.append(_entry(content, content.data, content.data_etag, known.get(content.symbol)))
             recent.add(content.data, content.data_etag)
     written = {layout.RECENT_BARS: recent.write(), layout.MANIFEST: update_manifest(store, entries)}
-    return [key for key, was_written in written.items() if was_written]
+    store.delete_many(sorted(untrue))
+    built = [f"{key}: built from bronze" for key, was_written in written.items() if was_written]
+    return built + [f"{key}: removed, as it was not what the date= files hold" for key in sorted(untrue)]
 
 
 def _entry(content: SymbolContent, data: pa.Table, etag: str, known: Entry | None) -> Entry:

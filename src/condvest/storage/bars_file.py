@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import date
 from itertools import accumulate
 from typing import Final
 
@@ -51,6 +52,19 @@ def decode_bars(data: bytes, key: str, *, may_be_empty: bool = False) -> pa.Tabl
             raise DataError(f"{key}: column {name} holds a number above {most.as_py():g}; restore it from a copy")
     if not is_history(bars):
         raise DataError(f"{key}: sessions are not strictly ascending; restore it from a copy")
+    return bars
+
+
+def decode_session(data: bytes, schema: pa.Schema, key: str, session: date | None) -> pa.Table:
+    """Decode a file with the bars of one session, of any symbols (`DAILY_SCHEMA`, and what else is in the schema).
+
+    DataError, naming the key: it cannot be read, or a row of it could stand in no `date=` file of that session.
+    """
+    bars = decode(data, schema, key, needed=schema.names[:1] + list(_NEVER_NULL))
+    if not pc.all(pc.equal(bars["date"], pa.scalar(session, pa.date32()))).as_py():
+        raise DataError(f"{key}: holds bars of another session; delete it, it is a cache")
+    if not all(_is_bounded(bars, names, most) for names, most in _MOST):
+        raise DataError(f"{key}: holds a number that is too large; delete it, it is a cache")
     return bars
 
 

@@ -27,6 +27,7 @@ MANIFEST: Final = f"{METADATA}consolidation_manifest.parquet"
 CLEANUP_MANIFEST: Final = f"{METADATA}cleanup_manifest.json"
 CLOSURES: Final = f"{METADATA}closures.json"
 RECENT_BARS: Final = f"{METADATA}recent_bars.parquet"
+FETCHED: Final = f"{METADATA}fetched_bars/"
 
 SessionKind: TypeAlias = Literal["grouped", "flat_files"]
 """Answers that hold the whole market of one session."""
@@ -63,6 +64,7 @@ _SILVER_KEY = re.compile(
     rf"{SILVER}silver_(?P<n>[1-9][0-9]*)d/year=(?P<year>[0-9]{{4}})/month=(?P<month>0[1-9]|1[0-2])"
     r"/data_(?P=n)d_(?P=year)(?P=month)\.parquet"
 )
+_FETCHED_KEY = re.compile(rf"{FETCHED}{_SESSION}\.parquet")
 _DIGEST = re.compile(r"[0-9a-f]{16}")
 
 
@@ -250,6 +252,20 @@ def parse_silver_key(key: str) -> SilverKey | None:
 def checkpoint_key(interval_sessions: int) -> str:
     """Return the key that says how far the period bars of one length are built."""
     return f"{METADATA}silver_{_interval(interval_sessions)}d_checkpoint.json"
+
+
+def fetched_key(session: date) -> str:
+    """Return the key of the bars that were written for one session as `date=` files."""
+    return f"{FETCHED}{_dated(session)}.parquet"
+
+
+def parse_fetched_key(key: str) -> date | None:
+    """Return the session of a key under FETCHED, or None for a foreign file."""
+    found = _FETCHED_KEY.fullmatch(key)
+    try:
+        return _session(found["session"]) if found else None
+    except ValueError:
+        return None
 
 
 def format_instant(instant: datetime) -> str:

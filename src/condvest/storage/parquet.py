@@ -29,6 +29,8 @@ _RECENT: Final = _COMMON | {
     "use_dictionary": ["symbol", "source"],
     "column_encoding": dict.fromkeys(("date", "transactions"), "DELTA_BINARY_PACKED"),
 }
+# Checksums: what a cache says goes into `data.parquet`, and nothing but the cache is read then.
+_FETCHED: Final = _HISTORY | {"use_dictionary": False, "write_statistics": False, "write_page_checksum": True}
 #: How a time is stored, and the first and last that Python has: from the year 1 to the year 9999.
 _BOUNDS: Final[dict[pa.DataType, tuple[pa.DataType, int, int]]] = {
     pa.date32(): (pa.int32(), -719_162, 2_932_896),
@@ -51,6 +53,11 @@ def encode_periods(bars: pa.Table) -> bytes:
 def encode_recent(bars: pa.Table) -> bytes:
     """Encode the recent bars of all symbols (`recent.SCHEMA`)."""
     return _encode(bars, _RECENT)
+
+
+def encode_fetched(bars: pa.Table) -> bytes:
+    """Encode the bars of all symbols of one session (`fetched.SCHEMA`)."""
+    return _encode(bars, _FETCHED)
 
 
 def encode_row(bars: pa.Table) -> bytes:
@@ -80,7 +87,7 @@ def decode(data: bytes, schema: pa.Schema, key: str, *, needed: Sequence[str] = 
 def read_table(data: bytes, schema: pa.Schema, key: str) -> pa.Table:
     """Decode as `decode` does, but for the values, which have to be looked at with `unsound`."""
     try:
-        with pq.ParquetFile(pa.BufferReader(data)) as file:
+        with pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True) as file:
             table = file.read(columns=schema.names, use_threads=False)
     except (pa.ArrowException, OSError, ValueError) as error:
         what = str(error).splitlines()[0] if str(error) else type(error).__name__
