@@ -170,6 +170,56 @@ def test_a_full_last_page_is_counted_once(
     assert store.meter.snapshot().lists == len(proxy.seen)
 
 
+def test_a_listing_begins_at_each_cut_at_once(
+    paced: Callable[[int], ObjectStore], direct: Store, proxy: FaultyProxy
+) -> None:
+    """A page each where cuts lie well, all at the same time, and no more of them than the setting allows."""
+    keys = sorted(f"bronze/symbol={symbol}/date={number:04d}" for symbol in SYMBOLS for number in range(300))
+    direct.put_many((key, b"1") for key in keys)
+    cuts = [f"bronze/symbol={symbol}/date=0000" for symbol in SYMBOLS[1:]]
+    proxy.weather = lambda _method, _path: Late(0.1)
+    for concurrency, most in ((16, len(SYMBOLS)), (4, 4)):
+        store, proxy.most_in_flight = paced(concurrency), 0
+        assert [info.key for info in store.list("bronze/", cuts=cuts)] == keys
+        assert proxy.most_in_flight == most
+        assert store.meter.snapshot().lists == len(cuts) + 1
+
+
+@pytest.mark.parametrize(
+    "fault", [BUSY, LoseRequest(), LoseAnswer(), CutAnswer()], ids=lambda fault: type(fault).__name__
+)
+def test_a_listing_from_several_keys_goes_on_where_pages_failed(
+    paced: Callable[[int], ObjectStore], direct: Store, proxy: FaultyProxy, fault: Fault
+) -> None:
+    """Only the pages that failed are asked for again, first ones and later ones."""
+    keys = sorted(f"bronze/symbol={symbol}/date={number:04d}" for symbol in SYMBOLS for number in range(250))
+    direct.put_many((key, b"1") for key in keys)
+    cut = "bronze/symbol=Z/date=0000"
+    store = paced(4)
+    [*store.list("bronze/", cuts=[cut])]
+    without = len(proxy.seen)
+    proxy.faults["GET"] = [fault, None, fault, fault, None, fault]
+    assert [info.key for info in store.list("bronze/", cuts=[cut])] == keys
+    assert len(proxy.seen) == 2 * without + 4 == store.meter.snapshot().lists
+
+
+def test_a_writer_at_a_cut_costs_no_key(paced: Callable[[int], ObjectStore], direct: Store, proxy: FaultyProxy) -> None:
+    """Where the key at which one part would meet the next is gone by then, all that was there comes, and each key once."""
+    keys = [f"k/{number:05d}" for number in range(2500)]
+    direct.put_many((key, b"1") for key in keys)
+    new = [f"k/01200-{number}" for number in range(3)]
+
+    def write_before_the_third_page(_method: str, _path: str) -> Fault:
+        if len(proxy.seen) == 3:  # the first page of each part is there
+            direct.delete_many(keys[1201:1204])
+            direct.put_many((key, b"2") for key in new)
+        return None
+
+    proxy.weather = write_before_the_third_page
+    assert [info.key for info in paced(1).list("k/", cuts=[keys[1200]])] == sorted([*keys, *new])
+    assert len(proxy.seen) == 5  # of the first part one more than without the writer
+
+
 def test_a_server_goes_on_after_any_key(direct: Store) -> None:
     """What a listing that is taken up again relies on: from each key on comes what came after it in the whole listing."""
     direct.put_many((f"r/symbol={symbol}/{name}", b"1") for symbol in SYMBOLS for name in ("data", "date=1", "date=2"))

@@ -194,6 +194,40 @@ def test_listing_is_sorted_and_complete(store: Store) -> None:
     assert measured(store, lambda: keys_of(store, "none/")).lists == 1
 
 
+def test_cuts_do_not_change_what_is_listed(store: Store) -> None:
+    """Wherever a listing begins as well, each key comes once and in order: at keys, at absent ones, at none of this prefix."""
+    symbols = ["A", "BRK", "BRK%20X", "BRK-A", "BRK.B", "BRK.B.C", "BRK0", "BRKA", "Z%E9", "ZZ"]
+    files = ["data.parquet", *(f"date={number:04d}.parquet" for number in range(140))]
+    layer = [f"r/symbol={symbol}/{name}" for symbol in symbols for name in files]
+    beside = ["q/x", "r!/symbol=A/x", "r.x", "r/foreign", "r/symbol=BRK.txt", "r0/x", "r/z/x"]
+    store.put_many((key, b"") for key in (*layer, *beside))
+    whole = list(store.list("r/"))
+    assert [info.key for info in whole] == sorted([*layer, "r/foreign", "r/symbol=BRK.txt", "r/z/x"])
+    first_keys = [f"r/symbol={symbol}/data.parquet" for symbol in symbols]
+    absent = [
+        f"r/symbol={symbol}{end}" for symbol in ("0", *symbols) for end in ("", ".", "~", "/a", "/date=00705", "/zz")
+    ]
+    foreign = ["a", "q/x", "r!", "r!/symbol=A/x", "r/a", "r/foreign", "r/z/x", "r/zz", "r0", "r0/x", "z"]
+    for cuts in (first_keys, first_keys[::-1], first_keys[:1] * 3, absent, foreign, [*absent, *foreign, *first_keys]):
+        assert list(store.list("r/", cuts=cuts)) == whole
+    for cut in (*absent, *foreign, *first_keys):
+        assert list(store.list("r/", cuts=[cut])) == whole
+    assert list(store.list("", cuts=first_keys)) == list(store.list(""))
+    assert list(store.list("none/", cuts=first_keys)) == []
+    with pytest.raises(ConfigError):
+        list(store.list("r/", cuts=["r/../x"]))
+
+
+def test_cuts_assume_no_order(store: Store) -> None:
+    """By their keys `BRK.B/` comes before `BRK/`, in the order of folders after it: pages of either are listed whole."""
+    symbols = {"A": 2, "BRK": 1200, "BRK.B": 1200, "BRKA": 2}
+    keys = [f"r/symbol={symbol}/{number:04d}" for symbol, files in symbols.items() for number in range(files)]
+    store.put_many((key, b"") for key in keys)
+    first, middle, last = ([f"r/symbol={symbol}/{name}" for symbol in symbols] for name in ("0000", "0600", "1199"))
+    for cuts in (*([cut] for cut in (*first, *middle, *last)), first, last, [*first, *middle, *last]):
+        assert [info.key for info in store.list("r/", cuts=cuts)] == sorted(keys)
+
+
 def test_several_prefixes_are_listed_in_their_order(store: Store) -> None:
     """What lies under each comes as `list` gives it, one prefix after the other; prefixes are consumed lazily."""
     store.put_many((f"{folder}/{number:02d}", b"1") for folder in ("a", "b", "b.c") for number in range(3))

@@ -53,10 +53,10 @@ class SteppedStore:
         self._tell("read many")
         return self._inner.map(keys, decode)
 
-    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+    def list(self, prefix: str, *, cuts: Iterable[str] = ()) -> Iterator[ObjectInfo]:
         """List what lies there."""
         self._tell(f"read {prefix}")
-        return self._inner.list(prefix)
+        return self._inner.list(prefix, cuts=cuts)
 
     def list_many(self, prefixes: Iterable[str]) -> Iterator[ObjectInfo]:
         """List what lies under several prefixes, one by one."""

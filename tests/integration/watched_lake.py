@@ -113,9 +113,9 @@ class Lake:
             deleted += self.store.delete_many([key])
         return deleted
 
-    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+    def list(self, prefix: str, *, cuts: Iterable[str] = ()) -> Iterator[ObjectInfo]:
         """List what lies there."""
-        return self.store.list(prefix)
+        return self.store.list(prefix, cuts=cuts)
 
     def list_many(self, prefixes: Iterable[str]) -> Iterator[ObjectInfo]:
         """List what lies under several prefixes."""

@@ -85,9 +85,9 @@ class KillingStore:
             count += self._inner.delete_many([key])
         return count
 
-    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+    def list(self, prefix: str, *, cuts: Iterable[str] = ()) -> Iterator[ObjectInfo]:
         """List objects."""
-        return self._inner.list(prefix)
+        return self._inner.list(prefix, cuts=cuts)
 
     def list_many(self, prefixes: Iterable[str]) -> Iterator[ObjectInfo]:
         """List objects under several prefixes."""

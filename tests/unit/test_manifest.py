@@ -6,6 +6,8 @@ import io
 import uuid
 from dataclasses import replace
 from datetime import UTC, date, datetime
+from functools import partial
+from itertools import pairwise
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,7 +15,15 @@ import pytest
 
 from condvest.errors import CommitConflict, TransientError
 from condvest.storage import layout, manifest
-from condvest.storage.manifest import Change, Entry, file_mark, read_manifest, short_mark, update_manifest
+from condvest.storage.manifest import (
+    Change,
+    Entry,
+    file_mark,
+    listing_cuts,
+    read_manifest,
+    short_mark,
+    update_manifest,
+)
 from condvest.storage.opening import open_store
 from condvest.storage.parquet import encode_table
 from condvest.storage.store import Store, When
@@ -63,6 +73,30 @@ def test_what_changes_nothing_writes_nothing(memory: Store) -> None:
     assert not update_manifest(memory, [entry("IBM")])
     assert not update_manifest(memory, [])
     assert memory.meter.puts == puts
+
+
+def test_cuts_lie_a_page_apart() -> None:
+    """Between two of them are fewer keys than a page has, and not many fewer: as the entries tell, in the keys' order."""
+    entries = {symbol: entry(symbol) for symbol in (f"S{number}" for number in range(2000))}
+    keys = sorted(
+        key
+        for symbol in entries
+        for key in (layout.data_key(symbol), *map(partial(layout.daily_key, symbol), (DAY, NEXT)))
+    )
+    cuts = listing_cuts(entries)
+    places = [-1, *(keys.index(cut) for cut in cuts), len(keys) - 1]
+    assert cuts == sorted(cuts)
+    assert {stop - start for start, stop in pairwise(places[:-1])} <= set(range(890, 911))
+    assert max(stop - start for start, stop in pairwise(places)) < 1000
+    assert listing_cuts({}) == listing_cuts({"A": entry("A")}) == []
+
+
+def test_an_impossible_symbol_makes_no_cut() -> None:
+    """A manifest may hold anything: it is a cache."""
+    merged = frozenset(range(2000))
+    assert listing_cuts({name: entry(name, merged=merged) for name in ("", "../x", "A B", "IBM")}) == [
+        layout.data_key("IBM")
+    ]
 
 
 def test_other_symbols_keep_their_entries(memory: Store) -> None:

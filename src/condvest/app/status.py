@@ -11,7 +11,7 @@ from condvest.domain.ledger import SESSION_STATES, due, gaps, watermark
 from condvest.domain.records import RunRow
 from condvest.storage import layout
 from condvest.storage.layout import BronzeKey
-from condvest.storage.manifest import Entry, file_mark, read_manifest
+from condvest.storage.manifest import Entry, file_mark, listing_cuts, read_manifest
 from condvest.storage.store import ObjectInfo
 
 _SHOWN_RUNS = 5
@@ -100,7 +100,7 @@ def read_status(app: App) -> Status:
     app.require_lake()
     state, calendar, now = app.ready_state(), app.calendar, app.now()
     walk = _Walk(read_manifest(app.store))
-    for info in app.store.list(""):
+    for info in app.store.list("", cuts=listing_cuts(walk.manifest)):
         walk.take(info)
     walk.finish()
     rows = state.sessions()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from itertools import islice
@@ -13,6 +13,7 @@ import pyarrow as pa
 from condvest.errors import DataError
 from condvest.storage import layout
 from condvest.storage.bars_file import decode_bars, decode_together
+from condvest.storage.manifest import Entry, listing_cuts
 from condvest.storage.store import ObjectInfo, Store, Stored
 
 T = TypeVar("T")
@@ -59,12 +60,17 @@ def blocks(items: Iterable[T], size: int = BLOCK_SYMBOLS) -> Iterator[list[T]]:
         yield block
 
 
-def list_bronze(store: Store, symbols: Collection[str] | None = None) -> Iterator[SymbolFiles]:
-    """Yield the files of each symbol that has any, in the order of the keys; `symbols` limits it. Foreign files are left out."""
+def list_bronze(
+    store: Store, symbols: Collection[str] | None = None, *, manifest: Mapping[str, Entry] | None = None
+) -> Iterator[SymbolFiles]:
+    """Yield the files of each symbol that has any, in the order of the keys; `symbols` limits it. Foreign files are left out.
+
+    What there is follows from the listing alone; by a manifest that the caller has read already it is listed faster.
+    """
     if symbols is not None and len(symbols) <= _LIST_EACH:
         yield from _grouped(store.list_many(layout.symbol_prefix(symbol) for symbol in sorted(set(symbols))))
         return
-    for files in _grouped(store.list(layout.BRONZE)):
+    for files in _grouped(store.list(layout.BRONZE, cuts=listing_cuts(manifest or {}))):
         if symbols is None or files.symbol in symbols:
             yield files
 

@@ -47,7 +47,7 @@ class CachesCheck:
     store: Store
     findings: Findings
     universe: Collection[str] | None = None
-    _entries: dict[str, Entry] = field(init=False)
+    entries: dict[str, Entry] = field(init=False)
     _recent: recent.Recent = field(init=False)
     _fetched: Fetched = field(init=False)
     _absent: list[str] = field(default_factory=list)
@@ -59,9 +59,9 @@ class CachesCheck:
 
     def __post_init__(self) -> None:
         """Read the caches; one that cannot be read counts as empty."""
-        self._entries, self._recent = {}, recent.Recent({})
+        self.entries, self._recent = {}, recent.Recent({})
         if self._is_readable(layout.MANIFEST, manifest.SCHEMA):
-            self._entries = manifest.read_manifest(self.store)
+            self.entries = manifest.read_manifest(self.store)
         if self._is_readable(layout.RECENT_BARS, recent.SCHEMA):
             self._recent = recent.read_recent(self.store)
         self._fetched, errors = try_fetched(self.store, fetched_sessions(self.store))
@@ -82,7 +82,7 @@ class CachesCheck:
     def take(self, content: SymbolContent) -> None:
         """Check what the caches say of one symbol."""
         self._seen.add(content.symbol)
-        entry = self._entries.get(content.symbol)
+        entry = self.entries.get(content.symbol)
         trusted = entry is not None and entry.data_etag == content.data_etag
         if content.data is not None:
             self._has_data = True
@@ -134,7 +134,7 @@ class CachesCheck:
         for key in self._absent:
             self.findings.wrong.caches |= self._has_data
             self.findings.notice("cache", f"{key}: absent", _ABSENT)
-        if self._behind and self._entries:
+        if self._behind and self.entries:
             self.findings.wrong.caches = True
             what = f"{layout.MANIFEST}: of an older version of {len(self._behind):,} data.parquet: {shown(sorted(self._behind))}"
             self.findings.notice("cache", what, "the next `condvest consolidate` brings it up")
@@ -149,13 +149,13 @@ class CachesCheck:
 
         It is a notice where the symbol is outside of the universe.
         """
-        gone = self._gone | (self._entries.keys() - self._seen) | set(built_from)
+        gone = self._gone | (self.entries.keys() - self._seen) | set(built_from)
         outside = [] if self.universe is None else sorted(gone.difference(self.universe))
         if outside:
             what = f"{layout.MANIFEST}: has {len(outside):,} symbols without a file: {shown(outside)}"
             self.findings.notice("cache", what, "none: they are not in the universe")
         for symbol in sorted(gone.difference(outside)):
-            entry = self._entries.get(symbol)
+            entry = self.entries.get(symbol)
             held = f"it held {entry.row_count:,} bars up to {entry.last_consolidated_date}" if entry else ""
             told = f"is gone, though {held or 'silver was built from it'}"
             self.findings.broken("bronze_file", f"{layout.data_key(symbol)}: {told}", _FROM_LANDING)

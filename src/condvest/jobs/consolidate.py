@@ -121,7 +121,8 @@ class _Run:
 
 def _planned(run: _Run, landed: Transposition) -> list[MergeTask]:
     """Return what there is to merge of `date=` files; a full run takes all that landed besides."""
-    listed = (files for files in list_bronze(run.store, run.how.symbols) if run.how.shard.holds(files.symbol))
+    bronze = list_bronze(run.store, run.how.symbols, manifest=run.manifest)
+    listed = (files for files in bronze if run.how.shard.holds(files.symbol))
     trusted = {} if run.how.force_full else run.manifest
     tasks = list(_tasks(listed, trusted, run.now, run.how.cleanup_after, run.report))
     event("consolidate_planned", symbols=run.report.symbols, to_merge=len(tasks))

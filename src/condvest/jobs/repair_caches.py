@@ -27,7 +27,7 @@ def rebuild_caches(store: Store) -> list[str]:
     recent, entries = RecentWriter(store), list[Entry]()
     fetched, errors = try_fetched(store, fetched_sessions(store))
     untrue = set(errors)
-    for content in read_bronze(store):
+    for content in read_bronze(store, manifest=known):
         untrue |= {
             layout.fetched_key(file.session)
             for file, row in content.daily

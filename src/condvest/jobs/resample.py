@@ -20,9 +20,9 @@ from condvest.jobs.silver_write import list_months, write_months
 from condvest.jobs.spool import MonthSpool
 from condvest.log import event
 from condvest.storage import layout
-from condvest.storage.actions import read_splits
+from condvest.storage.actions import splits_in
 from condvest.storage.checkpoint import Checkpoint, read_checkpoints, write_checkpoint
-from condvest.storage.manifest import read_manifest
+from condvest.storage.manifest import Entry, entries_in
 from condvest.storage.parquet import WRITER, encode_periods
 from condvest.storage.store import Store, When
 
@@ -130,8 +130,9 @@ def _commit(store: Store, work: Work, one: _Interval, spool: MonthSpool, report:
 
 def _work(store: Store, calendar: Calendar) -> Work | None:
     """Return what there is to build from, None for a lake without consolidated bars."""
-    splits = splits_by_symbol(read_splits(store))
-    sources = {source.symbol: source for source in _sources(store, splits)}
+    actions, manifest = store.map([layout.SPLITS, layout.MANIFEST], lambda _, stored: stored)
+    splits = splits_by_symbol(splits_in(actions))
+    sources = {source.symbol: source for source in _sources(store, splits, entries_in(manifest))}
     if not sources:
         return None
     names = sorted(sources)
@@ -146,10 +147,9 @@ def _work(store: Store, calendar: Calendar) -> Work | None:
     )
 
 
-def _sources(store: Store, splits: Mapping[str, Sequence[Split]]) -> list[Source]:
-    manifest = read_manifest(store)
+def _sources(store: Store, splits: Mapping[str, Sequence[Split]], manifest: Mapping[str, Entry]) -> list[Source]:
     found = []
-    for files in list_bronze(store):
+    for files in list_bronze(store, manifest=manifest):
         if files.data_etag is not None:
             entry = manifest.get(files.symbol)
             trusted = entry if entry is not None and entry.data_etag == files.data_etag else None

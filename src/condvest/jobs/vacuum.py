@@ -18,6 +18,7 @@ from condvest.jobs.bronze import ReadFile, SymbolFiles, blocks, list_bronze, rea
 from condvest.jobs.progress import Progress, silent
 from condvest.log import event, warn
 from condvest.storage import layout
+from condvest.storage.manifest import read_manifest
 from condvest.storage.store import IF_ABSENT, Store, When, if_match
 
 #: The shortest retention without force. Fetches merge what is older than 5 days before they acknowledge it, so a file that
@@ -87,7 +88,8 @@ def vacuum(
     check_retention(retention_days, force=force)
     report = VacuumReport(dry_run)
     removals: list[Removal] = []
-    listed = (files for files in list_bronze(store, symbols) if shard.holds(files.symbol))
+    bronze = list_bronze(store, symbols, manifest=read_manifest(store) if symbols is None else None)
+    listed = (files for files in bronze if shard.holds(files.symbol))
     for done, block in enumerate(blocks(listed), 1):
         removals += _proven(store, block, now, retention_days, report)
         progress("vacuum", done, None)

@@ -104,7 +104,7 @@ def _read_bronze(
 ) -> tuple[dict[str, str], date]:
     """Read bronze once for all checks; return the ETag of each `data.parquet` and the last session in any of them."""
     etags, reach = dict[str, str](), date.min
-    for done, content in enumerate(read_bronze(store), 1):
+    for done, content in enumerate(read_bronze(store, manifest=caches.entries), 1):
         bars = bronze.take(content)
         if bars is not None:
             rows.take(content.symbol, bars)

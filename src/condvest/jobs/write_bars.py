@@ -81,10 +81,11 @@ def merge_parts(store: Store, parts: Iterable[tuple[str, pa.Table]], symbols: Co
 
     Returns what could not be merged, and how many bars are new or changed.
     """
-    listed = {files.symbol: files for files in list_bronze(store, symbols)}
+    manifest = read_manifest(store)
+    listed = {files.symbol: files for files in list_bronze(store, symbols, manifest=manifest)}
     tasks = (MergeTask(listed.get(symbol, SymbolFiles(symbol, None, ())), (), bars) for symbol, bars in parts)
     recent, entries, left, rows = RecentWriter(store), list[Entry](), list[str](), 0
-    for merged in merge_symbols(store, tasks, read_manifest(store)):
+    for merged in merge_symbols(store, tasks, manifest):
         left += merged.errors
         rows += merged.added + merged.changed
         if merged.entry is not None and merged.bars is not None:

@@ -14,7 +14,7 @@ from condvest.domain.bars import MOST_VALUE
 from condvest.errors import CommitConflict, DataError, ObjectNotFound
 from condvest.storage import layout
 from condvest.storage.parquet import decode, encode_table
-from condvest.storage.store import IF_ABSENT, Store, When, if_match
+from condvest.storage.store import IF_ABSENT, Store, Stored, When, if_match
 
 Action = TypeVar("Action", Split, Dividend)
 _ATTEMPTS: Final = 20
@@ -28,6 +28,11 @@ _POSITIVE: Final = frozenset({"split_from", "split_to", "cash_amount"})
 def read_splits(store: Store) -> list[Split]:
     """Return every split that the lake ever saw, withdrawn ones too; DataError when the file cannot be read."""
     return _read(store, layout.SPLITS, SPLITS_SCHEMA, Split)[0]
+
+
+def splits_in(stored: Stored | None) -> list[Split]:
+    """Return what `read_splits` does, of an object that was read together with others; None: it is absent."""
+    return [] if stored is None else _decoded(stored, layout.SPLITS, SPLITS_SCHEMA, Split)
 
 
 def read_dividends(store: Store) -> list[Dividend]:
@@ -50,6 +55,10 @@ def _read(store: Store, key: str, schema: pa.Schema, kind: type[Action]) -> tupl
         stored = store.get(key)
     except ObjectNotFound:
         return [], IF_ABSENT
+    return _decoded(stored, key, schema, kind), if_match(stored.etag)
+
+
+def _decoded(stored: Stored, key: str, schema: pa.Schema, kind: type[Action]) -> list[Action]:
     table = decode(stored.data, schema, key, needed=schema.names[:-1])  # `withdrawn_at` alone may be null
     for name in _POSITIVE & set(schema.names):
         numbers = table[name]
@@ -61,7 +70,7 @@ def _read(store: Store, key: str, schema: pa.Schema, kind: type[Action]) -> tupl
         if not pc.all(sound, min_count=0).as_py():
             raise DataError(f"{key}: split_to and split_from make a ratio above {MOST_RATIO:g}; restore it from a copy")
     columns = [table[name].to_pylist() for name in schema.names]
-    return [kind(*values) for values in zip(*columns, strict=True)], if_match(stored.etag)
+    return [kind(*values) for values in zip(*columns, strict=True)]
 
 
 def _update(

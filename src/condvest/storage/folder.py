@@ -32,7 +32,7 @@ from condvest.storage.disk import (
     sync,
     write_file,
 )
-from condvest.storage.keys import check_key, check_prefix
+from condvest.storage.keys import check_key, check_keys, check_prefix
 from condvest.storage.locks import StripedLocks
 from condvest.storage.store import ALWAYS, PAGE, Meter, ObjectInfo, PutResult, Stored, When
 
@@ -122,9 +122,10 @@ class FolderStore:
         self._sync(folders)
         return deleted
 
-    def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        """Walk the folder; see `Store.list`. Names that begin with a dot, and symbolic links, are no objects."""
+    def list(self, prefix: str, *, cuts: Iterable[str] = ()) -> Iterator[ObjectInfo]:
+        """Walk the folder, without any use for cuts; see `Store.list`. Dot-names and symbolic links are no objects."""
         self._path(f"{check_prefix(prefix)}x")
+        check_keys(cuts)
         self.meter.add(lists=1)
         with clear_errors(self.url):
             for number, info in enumerate(self._walk(prefix)):
@@ -134,8 +135,7 @@ class FolderStore:
 
     def list_many(self, prefixes: Iterable[str]) -> Iterator[ObjectInfo]:
         """Walk several folders, one after the other; see `Store.list_many`."""
-        for prefix in prefixes:
-            yield from self.list(prefix)
+        return chain.from_iterable(map(self.list, prefixes))
 
     def holds(self, prefix: str) -> bool:
         """Walk as far as the first object; see `Store.holds`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from condvest.errors import ConfigError
 
@@ -21,6 +22,11 @@ def check_key(key: str) -> str:
             " and no backslash or control character; use a key relative to the lake, such as 'silver/x.parquet'"
         )
     return key
+
+
+def check_keys(keys: Iterable[str]) -> list[str]:
+    """Return keys unchanged; ConfigError for the first that is not possible."""
+    return [check_key(key) for key in keys]
 
 
 def check_prefix(prefix: str) -> str:

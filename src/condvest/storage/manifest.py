@@ -14,15 +14,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from condvest.domain.bars import UTC_MICROSECONDS
+from condvest.domain.symbols import is_valid_symbol
 from condvest.errors import CommitConflict, DataError, ObjectNotFound
 from condvest.log import warn
 from condvest.storage import layout
 from condvest.storage.parquet import decode, encode_table
-from condvest.storage.store import IF_ABSENT, Store, When, if_match
+from condvest.storage.store import IF_ABSENT, PAGE, Store, Stored, When, if_match
 
 #: Changes kept a symbol: a resample that is further behind rebuilds the symbol.
 KEPT_CHANGES: Final = 12
 _ATTEMPTS: Final = 20
+#: Keys between two places at which a listing begins: a page, less what a session or two add to it before they are merged.
+_SPAN_KEYS: Final = PAGE * 9 // 10
 
 _CHANGE = pa.struct([("etag", pa.string()), ("first_changed", pa.date32())])
 SCHEMA: Final = pa.schema(
@@ -92,6 +95,35 @@ def read_manifest(store: Store) -> dict[str, Entry]:
     return _read(store)[0]
 
 
+def entries_in(stored: Stored | None) -> dict[str, Entry]:
+    """Return what `read_manifest` does, of an object that was read together with others; None: it is absent."""
+    if stored is None:
+        return {}
+    try:
+        table = decode(stored.data, SCHEMA, layout.MANIFEST, needed=SCHEMA.names)
+        return {entry.symbol: entry for entry in _entries(table)}
+    except (DataError, TypeError, KeyError, OverflowError) as error:
+        warn("manifest_unreadable", key=layout.MANIFEST, error=error, remedy="it is a cache and is built again")
+        return {}
+
+
+def listing_cuts(entries: Mapping[str, Entry]) -> list[str]:
+    """Return keys at which a listing of bronze may begin as well: about `_SPAN_KEYS` lie between two of them.
+
+    As far as the entries tell. For `Store.list`, whose result does not depend on them.
+    """
+    cuts: list[str] = []
+    keys = 0
+    known = {layout.data_key(symbol): entry for symbol, entry in entries.items() if is_valid_symbol(symbol)}
+    for key in sorted(known):
+        files = 1 + len(known[key].merged)
+        if keys + files > _SPAN_KEYS:
+            cuts.append(key)
+            keys = 0
+        keys += files
+    return cuts
+
+
 def update_manifest(store: Store, entries: Iterable[Entry], *, gone: Iterable[str] = ()) -> bool:
     """Put entries in place of those of the same symbols, drop those `gone`, and leave others as other writers have them.
 
@@ -120,13 +152,7 @@ def _read(store: Store) -> tuple[dict[str, Entry], When]:
         stored = store.get(layout.MANIFEST)
     except ObjectNotFound:
         return {}, IF_ABSENT
-    when = if_match(stored.etag)
-    try:
-        table = decode(stored.data, SCHEMA, layout.MANIFEST, needed=SCHEMA.names)
-        return {entry.symbol: entry for entry in _entries(table)}, when
-    except (DataError, TypeError, KeyError, OverflowError) as error:
-        warn("manifest_unreadable", key=layout.MANIFEST, error=error, remedy="it is a cache and is built again")
-        return {}, when
+    return entries_in(stored), if_match(stored.etag)
 
 
 def _entries(table: pa.Table) -> Iterable[Entry]:

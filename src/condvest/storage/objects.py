@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import builtins
 import threading
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
@@ -21,15 +21,14 @@ from obstore.store import MemoryStore, S3Store
 
 from condvest.aio import in_order, io_loop
 from condvest.errors import CommitConflict, CommitUnknown, ConfigError, ObjectNotFound, TransientError
-from condvest.storage.keys import check_key, check_prefix
+from condvest.storage.keys import check_key, check_keys, check_prefix
+from condvest.storage.listing import Span, first_keys
 from condvest.storage.pacing import Pace, Patience
 from condvest.storage.refusals import cleared, cleared_call
 from condvest.storage.store import ALWAYS, PAGE, Meter, ObjectInfo, PutResult, Stored, When
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from obstore import ListStream, ObjectMeta, PutMode
+    from obstore import PutMode
     from obstore.store import ClientConfig, S3Config
 
 T = TypeVar("T")
@@ -135,18 +134,28 @@ class ObjectStore:
         pages = iter(lambda: [*islice(paths, PAGE)], [])
         return sum(in_order(lambda page: self._loop.start(self._delete(page)), pages, ahead=_DELETES, finish=True))
 
-    def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        """List all pages, then sort; see `Store.list`. Takes about 300 bytes of memory an object."""
-        yield from self.list_many([prefix])
+    def list(self, prefix: str, *, cuts: Iterable[str] = ()) -> Iterator[ObjectInfo]:
+        """List from the first key and behind each cut at the same time, then sort; see `Store.list`.
+
+        Takes about 400 bytes of memory an object. Begun at several keys, the first page of each is asked for at once; only what
+        reaches no other's first key goes on.
+        """
+        check_prefix(prefix)
+        spans = [self._span(prefix, after=after) for after in (None, *check_keys(cuts))]
+        for _ in in_order(lambda span: self._loop.start(self._take_page(span)), spans, ahead=self._concurrency):
+            pass
+        firsts = first_keys(spans)
+        parts = in_order(lambda span: self._loop.start(self._rest(span, firsts)), spans, ahead=self._concurrency)
+        yield from _by_key(info for part in parts for info in part)
 
     def list_many(self, prefixes: Iterable[str]) -> Iterator[ObjectInfo]:
         """List several prefixes at the same time; see `Store.list_many`."""
 
         def start(prefix: str) -> Future[builtins.list[ObjectInfo]]:
-            return self._loop.start(self._list(self._base + check_prefix(prefix)))
+            return self._loop.start(self._rest(self._span(check_prefix(prefix)), {}))
 
         for found in in_order(start, prefixes, ahead=self._concurrency):
-            yield from found
+            yield from _by_key(found)
 
     def holds(self, prefix: str) -> bool:
         """List one page and no more; see `Store.holds`."""
@@ -158,38 +167,16 @@ class ObjectStore:
             return len(page) > 0
         return False
 
-    async def _list(self, prefix: str) -> builtins.list[ObjectInfo]:
-        """Return all pages, sorted by key: not every server does as S3 does, some list `a/b` before `a.txt`.
+    def _span(self, prefix: str, *, after: str | None = None) -> Span:
+        return Span(self._client, self.meter, base=self._base, prefix=prefix, after=after)
 
-        A page that fails is asked for again as what follows the last key that came. Every server goes on from a key in its own
-        order, whatever that is.
-        """
-        found: builtins.list[ObjectInfo] = []
-        pages: ListStream[Sequence[ObjectMeta]] | None = None
+    async def _take_page(self, span: Span) -> None:
+        await self._ask_again(span.take_page)
 
-        async def page() -> bool:
-            """Take one page; say whether another one may follow."""
-            nonlocal pages
-            is_first = pages is None
-            offset = self._base + found[-1].key if found else None
-            stream = pages or obstore.list(self._client, prefix, offset=offset, chunk_size=PAGE)
-            pages = None  # a stream that failed has ended
-            self.meter.add(lists=1)
-            try:
-                metas = await anext(stream)
-            except StopAsyncIteration:
-                if not is_first:
-                    self.meter.add(lists=-1)  # the full page before was the last, and it did not ask
-                return False
-            found.extend(
-                ObjectInfo(meta["path"].removeprefix(self._base), meta["size"], meta["e_tag"] or "") for meta in metas
-            )
-            pages = stream
-            return len(metas) == PAGE
-
-        while await self._ask_again(page):
-            pass
-        return sorted(found, key=lambda info: info.key)
+    async def _rest(self, span: Span, firsts: Mapping[str, Span]) -> builtins.list[ObjectInfo]:
+        while span.goes_on(firsts):
+            await self._take_page(span)
+        return span.found
 
     async def _read(self, key: str) -> Stored | None:
         async def whole() -> Stored:
@@ -270,3 +257,8 @@ class ObjectStore:
     async def _ask_again(self, request: Callable[[], Awaitable[T]]) -> T:
         """Make a request as often as patience lasts; each try waits for its turn."""
         return await self._patience.ask(lambda: self._ask(request))
+
+
+def _by_key(found: Iterable[ObjectInfo]) -> Iterable[ObjectInfo]:
+    """Return each key once, ascending: not every server lists in that order."""
+    return sorted({info.key: info for info in found}.values(), key=lambda info: info.key)

@@ -165,10 +165,14 @@ class Store(Protocol):
         """Delete objects and return the number of keys given; absent ones are fine. Idempotent."""
         ...
 
-    def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        """Yield what lies under a prefix (it ends with `/`, or is empty), recursively, by ascending key.
+    def list(self, prefix: str, *, cuts: Iterable[str] = ()) -> Iterator[ObjectInfo]:
+        """Yield what lies under a prefix (it ends with `/`, or is empty), recursively, by ascending key, each key once.
 
         The order is that of the keys' UTF-8 bytes. A listing that takes long may miss what others write meanwhile.
+
+        `cuts` are keys behind which it may begin at the same time, where a page is known only by the one before it. They change
+        how long it takes and how many requests, never what is yielded: they may be absent, equal, or under another prefix. Best
+        are keys with somewhat fewer than `PAGE` others between them.
         """
         ...
 
