@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Final
 
+import pyarrow as pa
+
 from condvest.domain.actions import EPOCH, Split
 from condvest.domain.calendar import INTERVALS, Calendar
 from condvest.domain.resample import SessionTable, period_table
@@ -92,6 +94,8 @@ def _attempt(
     if planned is None:
         return report
     work, busy = planned
+    # What the manifest was decoded in would stay with this thread, and other threads do the rest.
+    pa.default_memory_pool().release_unused()
     report.reach = work.reach
     with ExitStack() as stack:
         spools = {one.plan.interval_sessions: stack.enter_context(MonthSpool()) for one in busy}
