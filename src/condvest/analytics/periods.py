@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from condvest.domain.actions import EPOCH, Split
 from condvest.domain.adjust import ADJUSTMENTS, Adjustment
-from condvest.domain.resample import PERIOD_SCHEMA, SessionTable, daily_block, period_table, resample
+from condvest.domain.resample import PERIOD_SCHEMA, SessionTable, daily_block, period_columns, resample
 from condvest.errors import ConfigError
 
 Anchor = Literal["calendar", "listing"]
@@ -91,4 +91,6 @@ def period_bars(
     block = daily_block(bars, np.zeros(bars.num_rows, np.int32), table)
     origin = np.full(len(block), block.ordinals[0]) if anchor == "listing" else None
     found = resample(block, sessions, table, [(0, split) for split in splits], origin=origin)
-    return period_table(found, [symbol], (reach - EPOCH).days).cast(PERIOD_SCHEMA)
+    symbols = pa.repeat(pa.scalar(symbol, pa.string()), len(found))
+    columns = period_columns(found, (reach - EPOCH).days)
+    return pa.Table.from_arrays([symbols, *columns.values()], schema=PERIOD_SCHEMA)

@@ -66,15 +66,14 @@ class SessionTable:
         self.days: Ints = np.array([(session - EPOCH).days for session in sessions], np.int32)
         self.first_ordinal: int = calendar.ordinal(sessions[0])
         self._first_day = int(self.days[0])
-        self._ordinals = np.full(int(self.days[-1]) - self._first_day + 1, _NO_SESSION, np.int32)
-        self._ordinals[self.days - self._first_day] = np.arange(len(sessions), dtype=np.int32) + self.first_ordinal
+        # By the day, counted from the one before the first session; neither that one nor the last one here is a session.
+        self._ordinals = np.full(int(self.days[-1]) - self._first_day + 3, _NO_SESSION, np.int32)
+        self._ordinals[self.days - self._first_day + 1] = np.arange(len(sessions), dtype=np.int32) + self.first_ordinal
 
     def ordinals(self, days: Ints) -> Ints:
         """Return the ordinals of days. DataError names the first day that is no session."""
-        index = days.astype(np.int64) - self._first_day
-        inside = (index >= 0) & (index < len(self._ordinals))
-        found = self._ordinals[np.where(inside, index, 0)]
-        wrong = ~inside | (found == _NO_SESSION)
+        found = self._ordinals.take(days.astype(np.int64) - (self._first_day - 1), mode="clip")
+        wrong = found == _NO_SESSION
         if wrong.any():
             day = np.datetime64(int(days[np.flatnonzero(wrong)[0]]), "D")
             raise DataError(f"{day}: a daily bar on a day without a session; run `condvest verify` to find it")
@@ -130,7 +129,7 @@ def daily_block(bars: pa.Table, codes: Ints, table: SessionTable) -> DailyBlock:
 
 def floats(column: pa.ChunkedArray) -> Floats:
     """Return a numeric column as contiguous float64, null as NaN."""
-    values = column.cast(pa.float64()).to_numpy()
+    values = (column if column.type == pa.float64() else column.cast(pa.float64())).to_numpy()
     return np.ascontiguousarray(values, dtype=np.float64)
 
 
@@ -220,10 +219,14 @@ def period_table(bars: npt.NDArray[Any], names: Sequence[str], reach_day: int) -
         pa.array(np.cumsum(begins, dtype=np.int32) - np.int32(1)),
         pa.array([names[code] for code in bars["symbol"][begins].tolist()], pa.string()),
     )
+    return pa.table({"symbol": symbols, **period_columns(bars, reach_day)})
+
+
+def period_columns(bars: npt.NDArray[Any], reach_day: int) -> dict[str, pa.Array]:
+    """Return the columns of `period_table` but for `symbol`, in the order of `PERIOD_SCHEMA`."""
     columns: dict[str, pa.Array] = {
-        "symbol": symbols,
-        "date": pa.array(np.ascontiguousarray(bars["date"])).cast(pa.date32()),
-        "end_date": pa.array(np.ascontiguousarray(bars["end_date"])).cast(pa.date32()),
+        "date": pa.array(np.ascontiguousarray(bars["date"])).view(pa.date32()),
+        "end_date": pa.array(np.ascontiguousarray(bars["end_date"])).view(pa.date32()),
     }
     for name in ("open", "high", "low", "close", "volume"):
         columns[name] = pa.array(np.ascontiguousarray(bars[name]))
@@ -232,7 +235,7 @@ def period_table(bars: npt.NDArray[Any], names: Sequence[str], reach_day: int) -
     columns["transactions"] = columns["transactions"].cast(pa.int64())
     columns["n_sessions"] = pa.array(np.ascontiguousarray(bars["n_sessions"]))
     columns["complete"] = pa.array(bars["end_date"] <= reach_day)
-    return pa.table(columns)
+    return columns
 
 
 def period_rows(table: pa.Table, codes: Ints) -> npt.NDArray[Any]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Final
+
+import pyarrow as pa
 
 from condvest.domain.actions import EPOCH, Split
 from condvest.domain.calendar import INTERVALS, Calendar
@@ -22,7 +24,7 @@ from condvest.log import event
 from condvest.storage import layout
 from condvest.storage.actions import splits_in
 from condvest.storage.checkpoint import Checkpoint, read_checkpoints, write_checkpoint
-from condvest.storage.manifest import Entry, entries_in
+from condvest.storage.manifest import entries_in
 from condvest.storage.parquet import WRITER, encode_periods
 from condvest.storage.store import Store, When
 
@@ -88,12 +90,35 @@ def _attempt(
     store: Store, calendar: Calendar, intervals: Sequence[int], force_full: bool, progress: Progress
 ) -> ResampleReport:
     report = ResampleReport(dict.fromkeys(intervals, "unchanged"))
-    work = _work(store, calendar)
-    if work is None:
+    planned = _planned(store, calendar, intervals, force_full)
+    if planned is None:
         return report
+    work, busy = planned
+    # What the manifest was decoded in would stay with this thread, and other threads do the rest.
+    pa.default_memory_pool().release_unused()
     report.reach = work.reach
+    with ExitStack() as stack:
+        spools = {one.plan.interval_sessions: stack.enter_context(MonthSpool()) for one in busy}
+        computed = compute(store, work, [one.plan for one in busy], spools, progress)
+        report.symbols_read, report.symbols_cached = computed.symbols_read, computed.symbols_cached
+        for one in busy:
+            _commit(store, work, one, spools[one.plan.interval_sessions], report)
+    return report
+
+
+def _planned(
+    store: Store, calendar: Calendar, intervals: Sequence[int], force_full: bool
+) -> tuple[Work, list[_Interval]] | None:
+    """Return what there is to build from and the intervals to build, None for a lake without consolidated bars.
+
+    The manifest is held in here alone: it grows with the market, and nothing of it is needed to compute.
+    """
+    sources, splits = _sources(store)
+    if not sources:
+        return None
+    work = _work(store, calendar, sources, splits)
     busy: list[_Interval] = []
-    changes = Changes(work.sources.values(), work.reach)
+    changes = Changes(sources, work.reach)
     checkpoints = read_checkpoints(store, intervals)
     months = list_months(store, intervals)
     for sessions, (checkpoint, when) in checkpoints.items():
@@ -104,13 +129,7 @@ def _attempt(
         if not plan.nothing_to_do:
             event("resample_planned", interval=sessions, symbols=len(plan.dirty) or None, rebuild=plan.reason or None)
             busy.append(_Interval(plan, checkpoint, when, listed))
-    with ExitStack() as stack:
-        spools = {one.plan.interval_sessions: stack.enter_context(MonthSpool()) for one in busy}
-        computed = compute(store, work, [one.plan for one in busy], spools, progress)
-        report.symbols_read, report.symbols_cached = computed.symbols_read, computed.symbols_cached
-        for one in busy:
-            _commit(store, work, one, spools[one.plan.interval_sessions], report)
-    return report
+    return work, busy
 
 
 def _commit(store: Store, work: Work, one: _Interval, spool: MonthSpool, report: ResampleReport) -> None:
@@ -128,27 +147,17 @@ def _commit(store: Store, work: Work, one: _Interval, spool: MonthSpool, report:
     report.bars_written += months.bars
 
 
-def _work(store: Store, calendar: Calendar) -> Work | None:
-    """Return what there is to build from, None for a lake without consolidated bars."""
-    actions, manifest = store.map([layout.SPLITS, layout.MANIFEST], lambda _, stored: stored)
-    splits = splits_by_symbol(splits_in(actions))
-    sources = {source.symbol: source for source in _sources(store, splits, entries_in(manifest))}
-    if not sources:
-        return None
-    names = sorted(sources)
-    return Work(
-        names,
-        {symbol: code for code, symbol in enumerate(names)},
-        sources,
-        splits,
-        _reach(store, list(sources.values())),
-        SessionTable(calendar),
-        calendar,
-    )
+def _work(store: Store, calendar: Calendar, sources: Sequence[Source], splits: dict[str, list[Split]]) -> Work:
+    etags = {source.symbol: source.etag for source in sources}
+    names = sorted(etags)
+    codes = {symbol: code for code, symbol in enumerate(names)}
+    return Work(names, codes, etags, splits, _reach(store, sources), SessionTable(calendar), calendar)
 
 
-def _sources(store: Store, splits: Mapping[str, Sequence[Split]], manifest: Mapping[str, Entry]) -> list[Source]:
-    found = []
+def _sources(store: Store) -> tuple[list[Source], dict[str, list[Split]]]:
+    """Return each `data.parquet` with what the manifest knows of it, and the splits by symbol."""
+    actions, cache = store.map([layout.SPLITS, layout.MANIFEST], lambda _, stored: stored)
+    splits, manifest, found = splits_by_symbol(splits_in(actions)), entries_in(cache), list[Source]()
     for files in list_bronze(store, manifest=manifest):
         if files.data_etag is not None:
             entry = manifest.get(files.symbol)
@@ -161,7 +170,7 @@ def _sources(store: Store, splits: Mapping[str, Sequence[Split]], manifest: Mapp
             " silver keeps its bars; run `condvest consolidate --force-full`, which rebuilds it from landing, or restore it from"
             " a copy"
         )
-    return found
+    return found, splits
 
 
 def _reach(store: Store, sources: Sequence[Source]) -> date:
@@ -174,9 +183,10 @@ def _reach(store: Store, sources: Sequence[Source]) -> date:
 
 def silver_tables(store: Store, *, calendar: Calendar, sessions: int) -> Iterator[tuple[str, bytes]]:
     """Yield each month (`YYYY-MM`) of an interval and its file's bytes as a full rebuild makes them; writes nothing."""
-    work = _work(store, calendar)
-    if work is None:
+    sources, splits = _sources(store)
+    if not sources:
         return
+    work = _work(store, calendar, sources, splits)
     plan = IntervalPlan(sessions, True, "asked for", {}, frozenset(), {})
     with MonthSpool() as spool:
         compute(store, work, [plan], {sessions: spool}, silent)

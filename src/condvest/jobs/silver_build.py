@@ -20,7 +20,7 @@ from condvest.domain.resample import DailyBlock, Ints, SessionTable, daily_block
 from condvest.errors import CommitConflict, DataError
 from condvest.jobs.bronze import ReadFile, blocks, read_files
 from condvest.jobs.progress import Progress
-from condvest.jobs.silver_plan import IntervalPlan, Source
+from condvest.jobs.silver_plan import IntervalPlan
 from condvest.jobs.spool import ByMonth, MonthSpool, by_month
 from condvest.storage import layout
 from condvest.storage.recent import Recent, read_recent
@@ -41,11 +41,11 @@ _NOTHING: Final = np.iinfo(np.int32).max
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What all intervals share: the symbols in order, their sources and splits, the calendar's arrays."""
+    """What all intervals share: the symbols in order, the ETags of their `data.parquet`, their splits, the calendar's arrays."""
 
     names: list[str]
     codes: dict[str, int]
-    sources: dict[str, Source]
+    etags: dict[str, str]
     splits: dict[str, list[Split]]
     reach: date
     table: SessionTable
@@ -111,7 +111,7 @@ def _cached(work: Work, symbols: Sequence[str], recent: Recent, starts: Mapping[
     cached = {}
     for symbol in symbols:
         first = min(int(of_interval[work.codes[symbol]]) for of_interval in starts.values())
-        found = recent.of(symbol, work.sources[symbol].etag)
+        found = recent.of(symbol, work.etags[symbol])
         if found is not None and first != _EVERYTHING and found[0] <= EPOCH + timedelta(days=first) - _EVIDENCE:
             cached[symbol] = found[1].select(_VALUES)
     return cached

@@ -23,7 +23,7 @@ from condvest.storage.store import IF_ABSENT, Store, Stored, When, if_match
 
 _THREADS: Final = 2
 #: Months encoded and not yet written.
-_AHEAD: Final = 8
+_AHEAD: Final = 4
 
 
 @dataclass(slots=True)
@@ -97,7 +97,9 @@ def _built(
         bars = built = spool.read(month)
         if before is not None and not plan.rebuild:
             bars = _merged(_kept(before, work, starts, plan.interval_sessions, month), built)
-        return _Month(month, before, encode_periods(period_table(bars, work.names, reach_day)), len(built))
+        bars_built, table = len(built), period_table(bars, work.names, reach_day)
+        del bars, built  # as large as the table
+        return _Month(month, before, encode_periods(table), bars_built)
 
     existing = _existing(store, plan.interval_sessions, months, listed)
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="condvest-encode") as pool:

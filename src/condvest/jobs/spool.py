@@ -5,10 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import tempfile
+from array import array
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -51,7 +52,8 @@ class MonthSpool:
     def __init__(self) -> None:
         """Begin empty."""
         self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - closed by __exit__
-        self._parts: dict[str, list[tuple[int, int]]] = defaultdict(list)
+        # By month: the place and the count of each part, one after the other; as objects they would outgrow the bars in memory.
+        self._parts: dict[str, array[int]] = defaultdict(partial(array, "q"))
         self._size = 0
 
     def __enter__(self) -> Self:
@@ -69,7 +71,7 @@ class MonthSpool:
         while left:  # one call writes 2 GiB at most
             left = left[self._file.write(left) or 0 :]
         for month, start, stop in bars.months:
-            self._parts[month].append((self._size + start * PERIOD_DTYPE.itemsize, stop - start))
+            self._parts[month].extend((self._size + start * PERIOD_DTYPE.itemsize, stop - start))
         self._size += bars.rows.nbytes
 
     def months(self) -> Iterable[str]:
@@ -79,10 +81,11 @@ class MonthSpool:
     @scratch_errors()
     def read(self, month: str) -> npt.NDArray[Any]:
         """Return the bars of one month, ordered by symbol and date."""
-        parts = self._parts.get(month, [])
-        bars = np.empty(sum(count for _, count in parts), PERIOD_DTYPE)
+        parts = self._parts[month] if month in self._parts else array("q")
+        offsets, counts = parts[::2], parts[1::2]
+        bars = np.empty(sum(counts), PERIOD_DTYPE)
         left = bars.view(np.uint8).data
-        for offset, count in parts:
+        for offset, count in zip(offsets, counts, strict=True):
             size = count * PERIOD_DTYPE.itemsize
             if os.preadv(self._file.fileno(), [left[:size]], offset) != size:
                 raise OSError(errno.EIO, "the temporary file is shorter than what was written to it")

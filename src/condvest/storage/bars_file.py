@@ -38,9 +38,7 @@ def decode_bars(data: bytes, key: str, *, may_be_empty: bool = False) -> pa.Tabl
         return bars
     if found is None or bars.num_rows == 0:
         raise DataError(f"{key}: holds no bars; delete it and run `condvest consolidate --force-full`")
-    if not pc.all(
-        pc.fill_null(pc.equal(bars["symbol"], pa.scalar(found.symbol, pa.string())), pa.scalar(False, pa.bool_()))
-    ).as_py():
+    if not bars["symbol"].equals(pa.chunked_array([pa.repeat(pa.scalar(found.symbol, pa.string()), bars.num_rows)])):
         raise DataError(f"{key}: holds rows of another symbol than {found.symbol}; restore it from a copy")
     if any(bars[name].null_count for name in _NEVER_NULL):
         raise DataError(f"{key}: a column that is never null holds nulls; restore it from a copy")

@@ -36,9 +36,9 @@ _RECENT: Final = _COMMON | {
 # Checksums: what a cache says goes into `data.parquet`, and nothing but the cache is read then.
 _FETCHED: Final = _HISTORY | {"use_dictionary": False, "write_statistics": False, "write_page_checksum": True}
 #: How a time is stored, and the first and last that Python has: from the year 1 to the year 9999.
-_BOUNDS: Final[dict[pa.DataType, tuple[pa.DataType, int, int]]] = {
-    pa.date32(): (pa.int32(), -719_162, 2_932_896),
-    pa.timestamp("us", tz="UTC"): (pa.int64(), -62_135_596_800_000_000, 253_402_300_799_999_999),
+_BOUNDS: Final[dict[pa.DataType, tuple[int, int]]] = {
+    pa.date32(): (-719_162, 2_932_896),
+    pa.timestamp("us", tz="UTC"): (-62_135_596_800_000_000, 253_402_300_799_999_999),
 }
 # One row: statistics and dictionaries would be larger than the row.
 _SINGLE: Final = {"compression": "none", "store_schema": False, "use_dictionary": False, "write_statistics": False}
@@ -111,11 +111,10 @@ def unsound(table: pa.Table, needed: Sequence[str]) -> str | None:
     for field, column in zip(table.schema, table.columns, strict=True):
         bounds = _BOUNDS.get(field.type)
         if bounds is not None:
-            stored, first, last = bounds
+            found = pc.min_max(column)
             # As numbers: a time that Python has not cannot be made a Python value.
-            found = pc.min_max(pa.chunked_array([chunk.view(stored) for chunk in column.chunks], stored))
-            low, high = found["min"].as_py(), found["max"].as_py()
-            if low is not None and (low < first or high > last):
+            low, high = found["min"].value, found["max"].value
+            if low is not None and (low < bounds[0] or high > bounds[1]):
                 return f"column {field.name} holds a time outside the years 1 to 9999"
         if field.name in needed and column.null_count:
             return f"column {field.name}, which is never null, holds nulls"
