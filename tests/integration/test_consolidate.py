@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import date, timedelta
 from itertools import count
 from pathlib import Path
 
@@ -12,7 +12,9 @@ import pyarrow as pa
 import pytest
 
 from condvest.domain.bars import DAILY_SCHEMA
+from condvest.domain.calendar import new_york_date
 from condvest.errors import CommitConflict, ConfigError, TransientError
+from condvest.jobs.vacuum import first_kept
 from condvest.storage import layout
 from condvest.storage.manifest import read_manifest
 from condvest.storage.opening import open_store
@@ -120,6 +122,31 @@ def test_a_file_that_may_go_is_read(small: Kit) -> None:
     assert len(report.left) == 1
     assert key in small.files()
     assert layout.daily_key("AAPL", THIRD) not in small.files()
+
+
+def test_a_file_of_the_last_day_that_is_kept_is_known(small: Kit) -> None:
+    """A day later it may go, and is read: there is one boundary, and no retention is too long for it."""
+    files = {layout.daily_key(symbol, THIRD) for symbol in FEW}
+    assert new_york_date(small.now) == THIRD
+    assert first_kept(small.now + timedelta(days=30), 30) == THIRD
+    small.after(days=30).consolidate(retention_days=30)
+    assert set(small.daily_keys()) == files
+    assert small.after(days=1).consolidate(retention_days=30).files_removed == len(FEW)
+    assert small.daily_keys() == []
+
+
+def test_no_retention_is_too_long(small: Kit) -> None:
+    """Whoever wants that nothing goes may say so by any number of days."""
+    assert first_kept(small.now, 10**9) == date.min
+    assert small.after(days=99).consolidate(retention_days=10**9).files_removed == 0
+
+
+def test_of_a_few_symbols_the_files_are_read(small: Kit) -> None:
+    """An object with a whole market is no shorter way to one bar."""
+    by_file = small.cost(lambda: small.consolidate(symbols=["AAPL"]))
+    assert by_file.gets == small.cost(lambda: small.consolidate(symbols=["BCpC"])).gets
+    small.store.delete_many([layout.fetched_key(THIRD)])
+    assert by_file.gets == small.cost(lambda: small.consolidate(symbols=["BCPC"])).gets
 
 
 def test_a_full_run_reads_every_file(small: Kit) -> None:

@@ -9,8 +9,9 @@ import pyarrow as pa
 import pytest
 
 from condvest.domain.bars import DAILY_SCHEMA
+from condvest.errors import ConfigError
 from condvest.storage import fetched, layout
-from condvest.storage.fetched import KEPT_SESSIONS, fetched_sessions, read_fetched, try_fetched, write_fetched
+from condvest.storage.fetched import KEPT_SESSIONS, WORTH, fetched_sessions, read_fetched, try_fetched, write_fetched
 from condvest.storage.opening import open_store
 from condvest.storage.parquet import decode, encode_fetched
 from condvest.storage.store import Store
@@ -40,7 +41,7 @@ def memory() -> Store:
 def closes(store: Store, *wanted: tuple[str, date, str]) -> list[float | None]:
     """Return the closes that are known of some versions of `date=` files."""
     known = read_fetched(store, {day for _, day, _ in wanted})
-    rows = [known.row(*one) for one in wanted]
+    rows = [known.of(symbol).get((day, etag)) for symbol, day, etag in wanted]
     return [None if row is None else known.take([row])["close"][0].as_py() for row in rows]
 
 
@@ -62,7 +63,7 @@ def test_several_sessions_are_one_object_each(memory: Store) -> None:
     write_fetched(memory, pa.concat_tables([TWO, bars(("BCpC", NEXT, 4.0), ("AAPL", NEXT, 3.0))]), ["a", "b", "c", "d"])
     assert fetched_sessions(memory) == [DAY, NEXT]
     known = read_fetched(memory, [NEXT, DAY])
-    assert known.bars.schema.equals(DAILY_SCHEMA)
+    assert known.take([0]).schema.equals(DAILY_SCHEMA)
     assert known.take([0, 1])["close"].to_pylist() == [1.0, 3.0]
     assert known.take([0, 3])["close"].to_pylist() == [1.0, 4.0]
 
@@ -79,6 +80,42 @@ def test_one_file_alone_is_not_worth_an_object(memory: Store) -> None:
     """Reading it costs as much as reading the object would."""
     write_fetched(memory, bars(("AAPL", DAY, 1.0)), ["e1"])
     assert fetched_sessions(memory) == []
+
+
+def test_a_few_bars_of_a_large_session_are_left_out(memory: Store) -> None:
+    """Their files are read: that costs less than the whole object again."""
+    names = [f"S{number:03d}" for number in range(2 * WORTH + 1)]
+    write_fetched(memory, bars(*((name, DAY, 1.0) for name in names)), names)
+    before = memory.get(layout.fetched_key(DAY)).data
+    write_fetched(memory, bars(("S000", DAY, 2.0), ("S001", DAY, 2.0)), ["f", "g"])
+    assert memory.get(layout.fetched_key(DAY)).data == before
+    write_fetched(memory, bars(*((name, DAY, 2.0) for name in names[:3])), ["f", "g", "h"])
+    assert closes(memory, ("S002", DAY, "h"), ("S003", DAY, "S003")) == [2.0, 1.0]
+
+
+def test_an_older_session_than_those_that_are_kept_is_not_written(memory: Store) -> None:
+    """Nothing is written only to be removed at once."""
+    for ago in range(KEPT_SESSIONS):
+        day = DAY - timedelta(days=ago)
+        write_fetched(memory, bars(("AAPL", day, 1.0), ("BCpC", day, 2.0)), ["a", "b"])
+    before, puts = fetched_sessions(memory), memory.meter.snapshot().puts
+    old = DAY - timedelta(days=99)
+    write_fetched(memory, bars(("AAPL", old, 1.0), ("BCpC", old, 2.0)), ["a", "b"])
+    assert (fetched_sessions(memory), memory.meter.snapshot().puts) == (before, puts)
+
+
+@pytest.mark.parametrize("refused", ["list", "map", "put_many", "delete_many"])
+def test_a_store_that_refuses_the_cache_stops_nobody(
+    memory: Store, refused: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The bars are in their files already: that the object could not be written is logged."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise ConfigError("403")
+
+    monkeypatch.setattr(memory, refused, refuse)
+    write_fetched(memory, TWO, ["e2", "e1"])
+    assert "fetched_bars_not_written" in caplog.text
 
 
 def test_only_the_last_sessions_are_kept(memory: Store) -> None:
@@ -127,4 +164,4 @@ def test_a_flipped_bit_is_noticed(memory: Store) -> None:
     for at in range(len(body)):
         memory.put(key, body[:at] + bytes([body[at] ^ 4]) + body[at + 1 :])
         known, errors = try_fetched(memory, [DAY])
-        assert errors or known.bars.equals(sound.select(DAILY_SCHEMA.names).sort_by("symbol")), at
+        assert errors or known.rows.equals(sound), at

@@ -34,6 +34,7 @@ _QUARANTINE_SCHEMA: Final = pa.schema(
     ]
 )
 _REPAIR: Final = "run `condvest verify --repair`, which builds it from bronze"
+_REMOVE: Final = "run `condvest verify --repair`, which removes it: the files themselves are read then"
 _FROM_LANDING: Final = (
     "restore it from a copy, or run `condvest consolidate --force-full`, which rebuilds it from landing"
 )
@@ -66,7 +67,7 @@ class CachesCheck:
             self._recent = recent.read_recent(self.store)
         self._fetched, errors = try_fetched(self.store, fetched_sessions(self.store))
         for error in errors.values():
-            self._broken(error.split(";")[0])
+            self._untrue(error.split(";")[0])
 
     def _is_readable(self, key: str, schema: pa.Schema) -> bool:
         try:
@@ -95,7 +96,7 @@ class CachesCheck:
             self._gone.add(content.symbol)
         for file, row in content.daily:
             if self._fetched.is_other(content.symbol, file.session, file.etag, row):
-                self._broken(f"{layout.fetched_key(file.session)}: {content.symbol} is not as in its date= file")
+                self._untrue(f"{layout.fetched_key(file.session)}: {content.symbol} is not as in its date= file")
         if content.is_known:
             self._check_pending(content, entry if trusted else None)
 
@@ -125,9 +126,12 @@ class CachesCheck:
                 what = f"{layout.MANIFEST}: {file.key} is merged by it, and its row is not in data.parquet"
                 self._broken(what)
 
-    def _broken(self, what: str) -> None:
+    def _broken(self, what: str, remedy: str = _REPAIR) -> None:
         self.findings.wrong.caches = True
-        self.findings.broken("cache", what, _REPAIR)
+        self.findings.broken("cache", what, remedy)
+
+    def _untrue(self, what: str) -> None:
+        self._broken(what, _REMOVE)
 
     def finish(self) -> None:
         """Report what concerns the caches as a whole, and what waits to be merged."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 
 from condvest.domain.bars import contains
-from condvest.domain.calendar import Calendar, new_york_date
+from condvest.domain.calendar import Calendar
 from condvest.domain.shard import WHOLE, Shard
 from condvest.jobs.backfill import LandedMerge, take_landed
 from condvest.jobs.bronze import SymbolFiles, list_bronze
@@ -16,7 +16,7 @@ from condvest.jobs.merging import Merged, MergeTask, merge_symbols
 from condvest.jobs.progress import Progress, silent
 from condvest.jobs.stopping import Stop, never, until
 from condvest.jobs.transpose import Transposition
-from condvest.jobs.vacuum import Removal, check_retention, is_expired, remove
+from condvest.jobs.vacuum import Removal, check_retention, first_kept, is_expired, remove
 from condvest.log import event
 from condvest.storage.landing import read_index
 from condvest.storage.manifest import Entry, file_mark, read_manifest, update_manifest
@@ -209,8 +209,9 @@ def _with_landed(landed: Transposition, tasks: Sequence[MergeTask], shard: Shard
 def _with_known(run: _Run, tasks: Sequence[MergeTask]) -> Iterable[MergeTask]:
     """Spare reading files whose rows are known; of one that may go afterwards nothing counts but what it holds."""
     after = run.how.cleanup_after
-    since = date.min if after is None else new_york_date(run.now) - timedelta(days=after)
-    return with_known_rows(run.store, tasks, since=since)
+    since = date.min if after is None else first_kept(run.now, after)
+    lake = max(len(run.manifest), run.report.symbols)
+    return with_known_rows(run.store, tasks, since=since, symbols=lake)
 
 
 def _proven(merged: Merged, now: datetime, retention_days: int) -> Iterator[Removal]:

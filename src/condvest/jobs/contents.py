@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import pyarrow as pa
@@ -88,7 +88,12 @@ def _content(files: SymbolFiles, read: Sequence[tuple[ReadFile, bool]]) -> Symbo
         files,
         data.bars if data is not None else None,
         data.etag if data is not None else None,
-        tuple((listed, file.bars) for listed, file in zip(files.daily, rest, strict=True) if file.bars is not None),
+        # The version that was read, should it be another one than was listed.
+        tuple(
+            (replace(listed, etag=file.etag or ""), file.bars)
+            for listed, file in zip(files.daily, rest, strict=True)
+            if file.bars is not None
+        ),
         tuple(file.error for file, _ in read if file.error is not None),
         is_known=data is None or data.error is None,
         is_as_written=all(same for _, same in read),

@@ -9,18 +9,18 @@ from datetime import date
 
 from condvest.jobs.bronze import DailyFile
 from condvest.jobs.merging import MergeTask
-from condvest.storage.fetched import LEAST_FILES, Fetched, read_fetched
+from condvest.storage.fetched import WORTH, Fetched, read_fetched
 from condvest.storage.store import Store
 
 
-def with_known_rows(store: Store, tasks: Sequence[MergeTask], *, since: date) -> Iterable[MergeTask]:
+def with_known_rows(store: Store, tasks: Sequence[MergeTask], *, since: date, symbols: int) -> Iterable[MergeTask]:
     """Return tasks that merge the same rows and read as few `date=` files as possible.
 
     A row is known by the ETag that the listing shows for its file. Every other file is read, and so are those of sessions
-    before `since`.
+    before `since`, and of sessions of which too few of the lake's `symbols` wait for its object to be worth a read.
     """
     waiting = Counter(file.session for task in tasks for file in task.read if file.session >= since)
-    sessions = [session for session, files in waiting.items() if files >= LEAST_FILES]
+    sessions = [session for session, files in waiting.items() if files > 1 and files * WORTH >= symbols]
     if not sessions:
         return tasks
     fetched = read_fetched(store, sessions)
@@ -29,8 +29,9 @@ def with_known_rows(store: Store, tasks: Sequence[MergeTask], *, since: date) ->
 
 def _with_known(task: MergeTask, fetched: Fetched, since: date) -> MergeTask:
     known, rows, unknown = list[DailyFile](), list[int](), list[DailyFile]()
+    versions = fetched.of(task.files.symbol)
     for file in task.read:
-        row = fetched.row(task.files.symbol, file.session, file.etag) if file.session >= since else None
+        row = versions.get((file.session, file.etag)) if file.session >= since else None
         if row is None:
             unknown.append(file)
         else:

@@ -85,9 +85,9 @@ def repair(
     Built again are manifest and recent bars (from bronze), month files and checkpoints of silver (from bronze, splits and
     calendar), rows of the session ledger and watermarks (from landing and bronze); fetched bars that are untrue are removed.
     Landing, bronze, corporate actions, closures, quarantine and the cleanup manifest are only read. What follows from bronze
-    or splits that are damaged
-    themselves is left: silver, and watermarks that would move back. May be killed anywhere: each part is written as the
-    jobs write it, and the next repair finds what is still to do. A sound lake is verified once, and nothing is written.
+    or splits that are damaged themselves is left: silver, and watermarks that would move back. May be killed anywhere: each
+    part is written as the jobs write it, and the next repair finds what is still to do. A sound lake is verified once, and
+    nothing is written.
 
     Raises:
         CommitConflict: other writers were first again and again; run it while no other job writes.

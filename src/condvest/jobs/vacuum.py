@@ -7,7 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any, Final
 
 from condvest.domain.bars import contains
@@ -66,7 +66,13 @@ def check_retention(retention_days: int, *, force: bool = False) -> None:
 
 def is_expired(session: date, now: datetime, retention_days: int) -> bool:
     """Say whether a session is more than `retention_days` days before the New York date of `now`."""
-    return (new_york_date(now) - session).days > retention_days
+    return session < first_kept(now, retention_days)
+
+
+def first_kept(now: datetime, retention_days: int) -> date:
+    """Return the first date that is not more than `retention_days` days before the New York date of `now`."""
+    today = new_york_date(now)
+    return today - timedelta(days=min(retention_days, (today - date.min).days))
 
 
 def vacuum(

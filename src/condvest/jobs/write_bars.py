@@ -51,7 +51,7 @@ def is_merged_at_once(session: date, now: datetime) -> bool:
 def write_daily(store: Store, bars: pa.Table) -> None:
     """Write bars (`DAILY_SCHEMA`) as `date=` files, in place of those that lie there; encoded in two threads.
 
-    Then what spares reading them one by one: an object a session with all that was written for it.
+    Then what spares reading them one by one: an object a session with what was written for it.
     """
     symbols, days = bars["symbol"].to_pylist(), bars["date"].to_pylist()
 

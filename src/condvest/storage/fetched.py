@@ -5,7 +5,6 @@ Each row stands beside the ETag of the `date=` file that holds it, and is true o
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -16,77 +15,89 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from condvest.domain.bars import DAILY_SCHEMA
-from condvest.errors import DataError
+from condvest.errors import CondvestError, DataError
 from condvest.log import warn
 from condvest.storage import layout
 from condvest.storage.bars_file import decode_session
 from condvest.storage.parquet import concat, encode_fetched
 from condvest.storage.store import Store, Stored
 
-#: How many sessions have an object: those of a month and a half that wait to be merged are read without their `date=` files.
-KEPT_SESSIONS: Final = 60
-#: A file alone is read as quickly as an object that holds its row.
-LEAST_FILES: Final = 2
+#: How many sessions have an object: those of six weeks that wait to be merged are read without their `date=` files.
+KEPT_SESSIONS: Final = 30
+#: An object costs as much to read as one in so many of the files that it stands for.
+WORTH: Final = 100
 SCHEMA: Final = pa.schema([*DAILY_SCHEMA, ("etag", pa.string())])
 
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """Bars of `date=` files, ordered by symbol, then session (`DAILY_SCHEMA`), and of each the session and the file's ETag.
+    """Bars of `date=` files beside the ETags of these files (`SCHEMA`), ordered by symbol, then session.
 
     `spans` has the first row of each symbol, and the one past its last.
     """
 
-    bars: pa.Table
-    sessions: list[date]
-    etags: list[str]
+    rows: pa.Table
     spans: dict[str, tuple[int, int]]
 
-    def row(self, symbol: str, session: date, etag: str) -> int | None:
-        """Return the row that one version of a `date=` file holds; None where it is not known."""
+    def of(self, symbol: str) -> dict[tuple[date, str], int]:
+        """Return the rows of one symbol by session and ETag."""
         first, stop = self.spans.get(symbol, (0, 0))
-        at = bisect_left(self.sessions, session, first, stop)
-        is_it = etag and at < stop and self.sessions[at] == session and self.etags[at] == etag
-        return at if is_it else None
+        rows = self.rows.slice(first, stop - first)
+        versions = zip(rows["date"].to_pylist(), rows["etag"].to_pylist(), range(first, stop), strict=True)
+        return {(session, etag): row for session, etag, row in versions if etag}
+
+    def take(self, rows: Sequence[int]) -> pa.Table:
+        """Return the bars of some rows (`DAILY_SCHEMA`), which ascend."""
+        if rows[-1] - rows[0] == len(rows) - 1:
+            return self.rows.slice(rows[0], len(rows)).select(DAILY_SCHEMA.names)
+        return self.rows.take(pa.array(rows)).select(DAILY_SCHEMA.names)
 
     def is_other(self, symbol: str, session: date, etag: str, bar: pa.Table) -> bool:
         """Say whether another bar is known of one version of a `date=` file than the one that it holds."""
-        row = self.row(symbol, session, etag)
+        row = self.of(symbol).get((session, etag))
         return row is not None and not self.take([row]).equals(bar)
-
-    def take(self, rows: Sequence[int]) -> pa.Table:
-        """Return the bars of some rows, which ascend."""
-        if rows[-1] - rows[0] == len(rows) - 1:
-            return self.bars.slice(rows[0], len(rows))
-        return self.bars.take(pa.array(rows))
 
 
 def write_fetched(store: Store, bars: pa.Table, etags: Sequence[str]) -> None:
     """Keep bars (`DAILY_SCHEMA`) beside the ETags of the `date=` files that were just written with them.
 
-    They take the place of the same symbols' rows. Of several writers of one session at once the last one's rows stay; those
-    of the others are read from their files. Objects of all but the last 60 sessions go.
+    An object a session, of the last 30 sessions; bars take the place of the same symbols' rows in it. A few bars of a session
+    whose others are known are left out: their files are read. So are those of the first of two writers at once. It is a
+    cache: a failure to write it is logged, and no failure of the caller's.
     """
-    rows = bars.append_column(SCHEMA.field("etag"), pa.array(etags, pa.string()))
+    try:
+        _write(store, bars.append_column(SCHEMA.field("etag"), pa.array(etags, pa.string())))
+    except CondvestError as error:
+        warn("fetched_bars_not_written", error=error, remedy="it is a cache; the date= files are read")
+
+
+def _write(store: Store, rows: pa.Table) -> None:
     rows = rows.sort_by([("date", "ascending"), ("symbol", "ascending")]).combine_chunks()
     counts = rows["date"].value_counts()
-    offset, written = 0, False
+    parts, offset = dict[date, pa.Table](), 0
     for session, count in zip(counts.field("values").to_pylist(), counts.field("counts").to_pylist(), strict=True):
-        if count >= LEAST_FILES:
-            _write(store, session, rows.slice(offset, count))
-            written = True
+        parts[session] = rows.slice(offset, count)
         offset += count
-    if written:
-        store.delete_many(layout.fetched_key(session) for session in fetched_sessions(store)[:-KEPT_SESSIONS])
+    there = fetched_sessions(store)
+    kept = set(sorted({*there, *parts})[-KEPT_SESSIONS:])
+    parts = {session: part for session, part in parts.items() if session in kept and part.num_rows > 1}
+    known = store.map([layout.fetched_key(session) for session in parts], _decoded)
+    store.put_many(
+        (layout.fetched_key(session), encode_fetched(whole))
+        for session, whole in ((session, _whole(part, next(known))) for session, part in parts.items())
+        if whole is not None
+    )
+    store.delete_many(layout.fetched_key(session) for session in there if session not in kept)
 
 
-def _write(store: Store, session: date, rows: pa.Table) -> None:
-    key = layout.fetched_key(session)
-    (known,) = store.map([key], _decoded)
-    if isinstance(known, pa.Table):
-        others = known.filter(pc.invert(pc.is_in(known["symbol"], value_set=rows["symbol"].combine_chunks())))
-        rows = pa.concat_tables([others, rows]).sort_by("symbol").combine_chunks()
-    store.put(key, encode_fetched(rows))
+def _whole(part: pa.Table, known: pa.Table | DataError | None) -> pa.Table | None:
+    """Return new rows of a session together with those that are known of other symbols; None where it is not worth it."""
+    if not isinstance(known, pa.Table):
+        return part
+    if part.num_rows * WORTH < known.num_rows:
+        return None
+    others = known.filter(pc.invert(pc.is_in(known["symbol"], value_set=part["symbol"].combine_chunks())))
+    return pa.concat_tables([others, part]).sort_by("symbol").combine_chunks()
 
 
 def fetched_sessions(store: Store) -> list[date]:
@@ -96,7 +107,7 @@ def fetched_sessions(store: Store) -> list[date]:
 
 
 def read_fetched(store: Store, sessions: Collection[date]) -> Fetched:
-    """Return the rows of the last 60 of some sessions; nothing of one whose object is absent, or unreadable (which is logged)."""
+    """Return the rows of the last 30 of some sessions; nothing of one whose object is absent, or unreadable (which is logged)."""
     found, errors = try_fetched(store, sessions)
     for key, error in errors.items():
         warn("fetched_bars_unreadable", key=key, error=error, remedy="it is a cache; the date= files are read")
@@ -115,8 +126,7 @@ def try_fetched(store: Store, sessions: Collection[date]) -> tuple[Fetched, dict
     rows = concat(tables, SCHEMA).sort_by([("symbol", "ascending"), ("date", "ascending")]).combine_chunks()
     runs = pc.run_end_encode(rows["symbol"].combine_chunks())
     spans = dict(zip(runs.values.to_pylist(), pairwise([0, *runs.run_ends.to_pylist()]), strict=True))
-    bars = rows.select(DAILY_SCHEMA.names)
-    return Fetched(bars, rows["date"].to_pylist(), rows["etag"].to_pylist(), spans), errors
+    return Fetched(rows, spans), errors
 
 
 def _decoded(key: str, stored: Stored | None) -> pa.Table | DataError | None:
