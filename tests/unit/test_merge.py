@@ -16,7 +16,7 @@ from condvest.domain.bars import (
     DAILY_SCHEMA,
     changed_history,
     changed_rows,
-    contains,
+    contained,
     is_history,
     merge_history,
     overlay,
@@ -166,7 +166,9 @@ def test_containment_is_by_content(file: Daily, held: Daily | None, is_in: bool)
     """A `date=` file is in `data.parquet` when its value, or one seen after it, is there: never by date alone."""
     others = {DAYS[0]: Daily(BAR, SEEN), DAYS[2]: Daily(BAR, SEEN)}
     history = dict(sorted((others | ({DAYS[1]: held} if held else {})).items()))
-    assert contains(daily_table("A", history), daily_table("A", {DAYS[1]: file})) is is_in
+    row, first = daily_table("A", {DAYS[1]: file}), daily_table("A", {DAYS[0]: others[DAYS[0]]})
+    assert contained(daily_table("A", history), [row, first, row]) == [is_in, True, is_in]
+    assert contained(daily_table("A", history), []) == []
 
 
 def test_a_history_ascends_strictly() -> None:

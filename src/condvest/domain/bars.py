@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from functools import reduce
@@ -233,14 +234,19 @@ def changed_history(before: pa.Table, after: pa.Table) -> pa.Table:
     return pa.concat_tables(parts).sort_by("date").combine_chunks()
 
 
-def contains(bars: pa.Table, row: pa.Table) -> bool:
-    """Say whether a one-row table of a bar is, by content, in a symbol's bars: the same value, or a later one of that session."""
-    at = pc.index(bars["date"], row["date"][0]).as_py()
-    if at < 0:
-        return False
-    held = bars.slice(at, 1)
-    held_at, row_at = held["ingested_at"][0].as_py(), row["ingested_at"][0].as_py()
-    return bool(held_at > row_at or (held_at == row_at and same_values(held, row)[0].as_py()))
+def contained(bars: pa.Table, rows: Sequence[pa.Table]) -> list[bool]:
+    """Say of one-row tables of bars which are, by content, in a symbol's bars: the same value, or a later one of that session."""
+    if not rows:
+        return []
+    wanted = pa.concat_tables(rows)
+    at = pc.index_in(wanted["date"], value_set=bars["date"].combine_chunks()).to_pylist()
+    # As Python's values: for a few rows that is several times faster than a comparison of columns.
+    found = iter(bars.take(pa.array([where for where in at if where is not None], pa.int64())).to_pylist())
+    held = [None if where is None else next(found) for where in at]
+    return [
+        have is not None and (have["ingested_at"] > row["ingested_at"] or have == row)
+        for have, row in zip(held, wanted.to_pylist(), strict=True)
+    ]
 
 
 def is_history(bars: pa.Table) -> bool:

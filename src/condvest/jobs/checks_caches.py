@@ -11,7 +11,7 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from condvest.domain.bars import ANSWER_SCHEMA, UTC_MICROSECONDS, contains
+from condvest.domain.bars import ANSWER_SCHEMA, UTC_MICROSECONDS, contained
 from condvest.errors import CondvestError, DataError, ObjectNotFound
 from condvest.jobs.contents import SymbolContent
 from condvest.jobs.findings import Findings, shown
@@ -118,8 +118,10 @@ class CachesCheck:
             self._broken(f"{layout.RECENT_BARS}: {symbol} is not as in its data.parquet")
 
     def _check_pending(self, content: SymbolContent, entry: Entry | None) -> None:
-        for file, row in content.daily:
-            if content.data is not None and contains(content.data, row):
+        rows = [row for _, row in content.daily]
+        merged = [False] * len(rows) if content.data is None else contained(content.data, rows)
+        for (file, _), is_in in zip(content.daily, merged, strict=True):
+            if is_in:
                 continue
             self._waiting[content.symbol] += 1
             if entry is not None and file_mark(file.session, file.etag) in entry.merged:

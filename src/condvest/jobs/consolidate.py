@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 
-from condvest.domain.bars import contains
+from condvest.domain.bars import contained
 from condvest.domain.calendar import Calendar
 from condvest.domain.shard import WHOLE, Shard
 from condvest.jobs.backfill import LandedMerge, take_landed
@@ -215,9 +215,11 @@ def _with_known(run: _Run, tasks: Sequence[MergeTask]) -> Iterable[MergeTask]:
 
 
 def _proven(merged: Merged, now: datetime, retention_days: int) -> Iterator[Removal]:
-    for file, row in merged.daily:
-        if is_expired(file.session, now, retention_days) and merged.bars is not None and contains(merged.bars, row):
-            yield Removal(merged.symbol, file.session, file.key)
+    expired = [(file, row) for file, row in merged.daily if is_expired(file.session, now, retention_days)]
+    if merged.bars is not None:
+        for (file, _), is_in in zip(expired, contained(merged.bars, [row for _, row in expired]), strict=True):
+            if is_in:
+                yield Removal(merged.symbol, file.session, file.key)
 
 
 def _count(run: _Run, merged: Merged) -> None:

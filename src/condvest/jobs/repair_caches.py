@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from condvest.domain.bars import contains
+from condvest.domain.bars import contained
 from condvest.jobs.contents import SymbolContent, read_bronze
 from condvest.storage import layout
 from condvest.storage.fetched import fetched_sessions, try_fetched
@@ -50,6 +50,10 @@ def _entry(content: SymbolContent, data: pa.Table, etag: str, known: Entry | Non
         row_count=data.num_rows,
         last_updated=pc.max(data["ingested_at"]).as_py(),
         data_etag=etag,
-        merged=frozenset(file_mark(file.session, file.etag) for file, row in content.daily if contains(data, row)),
+        merged=frozenset(
+            file_mark(file.session, file.etag)
+            for (file, _), is_in in zip(content.daily, contained(data, [row for _, row in content.daily]), strict=True)
+            if is_in
+        ),
         changes=chain or (Change(etag, None),),
     )

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import Any, Final
 
-from condvest.domain.bars import contains
+from condvest.domain.bars import contained
 from condvest.domain.calendar import new_york_date
 from condvest.domain.shard import WHOLE, Shard
 from condvest.errors import CommitConflict, ConfigError, ObjectNotFound
@@ -117,22 +117,22 @@ def _proven(
     keys = [[layout.data_key(files.symbol), *(file.key for file in expired)] for files, expired in plans]
     read = store.map((key for group in keys for key in group), read_file)
     for files, expired in plans:
-        data = next(read)
-        for file in expired:
-            row = next(read)
-            if _is_in(data, row, report):
+        data, rows = next(read), [next(read) for _ in expired]
+        _tell_unusable([data, *rows], report)
+        found = [(file, row.bars) for file, row in zip(expired, rows, strict=True) if row.bars is not None]
+        bars = [row for _, row in found]
+        are_in = [False] * len(bars) if data.bars is None else contained(data.bars, bars)
+        report.kept += are_in.count(False)
+        for (file, _), is_in in zip(found, are_in, strict=True):
+            if is_in:
                 yield Removal(files.symbol, file.session, file.key)
 
 
-def _is_in(data: ReadFile, row: ReadFile, report: VacuumReport) -> bool:
-    for file in (data, row):
+def _tell_unusable(files: Sequence[ReadFile], report: VacuumReport) -> None:
+    for file in files:
         if file.error is not None and file.error not in report.left:
             warn("file_unusable", key=file.key, error=file.error)
             report.left.append(file.error)
-    if data.bars is not None and row.bars is not None and contains(data.bars, row.bars):
-        return True
-    report.kept += row.bars is not None
-    return False
 
 
 def remove(store: Store, removals: Sequence[Removal], *, now: datetime, retention_days: int, forced: bool) -> int:
