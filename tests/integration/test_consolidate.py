@@ -403,6 +403,16 @@ def test_a_file_that_the_network_spoiled_is_not_taken_for_a_bad_one(
         assert kit.listed(layout.QUARANTINE) == []
 
 
+def test_a_file_that_reads_otherwise_each_time_ends_the_run(small: Kit) -> None:
+    """It is neither used nor replaced, and the error says what may have happened."""
+    small.consolidate(skip_cleanup=True)
+    before = small.files()
+    small.lake.spoil(AAPL, times=100)
+    with pytest.raises(CommitConflict, match="another writer was first, or two readings of a file differed"):
+        small.consolidate(force_full=True, skip_cleanup=True)
+    assert small.files() == before
+
+
 # --- two writers ------------------------------------------------------------------------------------------------
 
 

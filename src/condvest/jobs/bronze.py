@@ -44,7 +44,10 @@ class SymbolFiles:
 
 @dataclass(frozen=True, slots=True)
 class ReadFile:
-    """One file read: its bars, or why it cannot be used, or neither where it is gone."""
+    """One file read: its bars, or why it cannot be used, or neither where it is gone.
+
+    `data`: the bytes of one that cannot be used, for a second look at it; None otherwise.
+    """
 
     key: str
     etag: str | None

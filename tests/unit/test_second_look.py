@@ -1,0 +1,72 @@
+"""A second look at what cannot be read."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+
+from condvest.errors import DataError, TransientError
+from condvest.storage.opening import open_store
+from condvest.storage.second_look import look, reads_the_same
+from condvest.storage.store import IF_ABSENT, Stored, if_match
+from integration.watched_lake import Lake
+
+
+@pytest.fixture
+def lake() -> Lake:
+    """An empty lake whose reads can be spoiled."""
+    return Lake(open_store(f"memory://{uuid.uuid4().hex}"))
+
+
+def decoded(stored: Stored) -> str:
+    """Read what is written in capitals."""
+    text = stored.data.decode("latin-1")
+    if not text.isupper():
+        raise DataError(f"{text}: no capitals")
+    return text
+
+
+@pytest.mark.parametrize("times", [0, 1, 2, 9])
+def test_what_the_network_spoils_is_read_until_it_can_be_decoded(lake: Lake, times: int) -> None:
+    """However often it is spoiled, if each time otherwise."""
+    etag = lake.put("key", b"SOUND")
+    lake.spoil("key", times=times)
+    found = look(lake, "key", decoded)
+    assert (found.content, found.error, found.when) == ("SOUND", None, if_match(etag))
+
+
+def test_what_reads_the_same_twice_is_bad(lake: Lake) -> None:
+    """Why is told, and how to replace it."""
+    etag = lake.put("key", b"bad")
+    found = look(lake, "key", decoded)
+    assert (found.content, str(found.error), found.when) == (None, "bad: no capitals", if_match(etag))
+    lake.spoil("key")
+    assert str(look(lake, "key", decoded).error) == "bad: no capitals"
+
+
+def test_a_network_that_spoils_everything_is_an_error(lake: Lake) -> None:
+    """Nothing is known of the object then, neither that it is sound nor that it is bad."""
+    lake.put("key", b"SOUND")
+    lake.spoil("key", times=100)
+    with pytest.raises(TransientError, match="key: 10 readings of it differ"):
+        look(lake, "key", decoded)
+
+
+def test_what_is_absent_is_neither(lake: Lake) -> None:
+    """Also where it goes between two readings."""
+    found = look(lake, "key", decoded)
+    assert (found.stored, found.content, found.error, found.when) == (None, None, None, IF_ABSENT)
+    lake.put("key", b"bad")
+    reads = iter([None])
+    lake.on_read = lambda key: None if next(reads, key) is None else lake.store.delete_many([key])
+    assert look(lake, "key", decoded).stored is None
+
+
+def test_only_the_bytes_that_were_read_read_the_same(lake: Lake) -> None:
+    """Another content, or none, is not what was read before."""
+    lake.put("key", b"bad")
+    assert reads_the_same(lake, "key", b"bad")
+    lake.spoil("key")
+    assert not reads_the_same(lake, "key", b"bad")
+    assert not reads_the_same(lake, "other", b"bad")
