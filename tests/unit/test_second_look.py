@@ -1,16 +1,26 @@
-"""A second look at what cannot be read."""
+"""A second look at what cannot be read, and the caches that take it before they are begun anew."""
 
 from __future__ import annotations
 
 import uuid
+from datetime import UTC, date, datetime
 
+import pyarrow as pa
 import pytest
 
+from condvest.domain.bars import DAILY_SCHEMA
 from condvest.errors import DataError, TransientError
+from condvest.storage import layout
+from condvest.storage.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from condvest.storage.manifest import Entry, entries_in, read_manifest, update_manifest
 from condvest.storage.opening import open_store
+from condvest.storage.recent import RecentWriter, read_recent
 from condvest.storage.second_look import look, reads_the_same
 from condvest.storage.store import IF_ABSENT, Stored, if_match
 from integration.watched_lake import Lake
+
+DAY = date(2025, 11, 3)
+NOW = datetime(2025, 11, 3, 22, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -25,6 +35,24 @@ def decoded(stored: Stored) -> str:
     if not text.isupper():
         raise DataError(f"{text}: no capitals")
     return text
+
+
+def entry(symbol: str) -> Entry:
+    """Return an entry of a manifest."""
+    return Entry(symbol, DAY, 1, NOW, f"etag of {symbol}", frozenset(), ())
+
+
+def bars(symbol: str) -> pa.Table:
+    """Return one bar."""
+    prices = dict.fromkeys(("open", "high", "low", "close", "volume"), 1.0)
+    return pa.Table.from_pylist([{"symbol": symbol, "date": DAY, "ingested_at": NOW, **prices}], DAILY_SCHEMA)
+
+
+def add_recent(lake: Lake, symbol: str) -> None:
+    """Write the recent bars of one more symbol."""
+    writer = RecentWriter(lake)
+    writer.add(bars(symbol), symbol)
+    writer.write()
 
 
 @pytest.mark.parametrize("times", [0, 1, 2, 9])
@@ -70,3 +98,31 @@ def test_only_the_bytes_that_were_read_read_the_same(lake: Lake) -> None:
     lake.spoil("key")
     assert not reads_the_same(lake, "key", b"bad")
     assert not reads_the_same(lake, "other", b"bad")
+
+
+def test_a_manifest_that_is_spoiled_on_its_way_keeps_its_entries(lake: Lake) -> None:
+    """Neither a reader nor an update takes it for lost."""
+    update_manifest(lake, [entry("AAPL")])
+    lake.spoil(layout.MANIFEST)
+    assert update_manifest(lake, [entry("IBM")])
+    assert read_manifest(lake).keys() == {"AAPL", "IBM"}
+    lake.spoil(layout.MANIFEST)
+    assert read_manifest(lake).keys() == {"AAPL", "IBM"}
+    spoiled = Stored(b"spoiled", lake.get(layout.MANIFEST).etag)
+    assert entries_in(lake, spoiled).keys() == {"AAPL", "IBM"}
+
+
+def test_recent_bars_that_are_spoiled_on_their_way_keep_their_symbols(lake: Lake) -> None:
+    """The bars of symbols that this run did not merge stay."""
+    add_recent(lake, "AAPL")
+    lake.spoil(layout.RECENT_BARS)
+    add_recent(lake, "IBM")
+    assert read_recent(lake).by_symbol.keys() == {"AAPL", "IBM"}
+
+
+def test_a_checkpoint_that_is_spoiled_on_its_way_counts(lake: Lake) -> None:
+    """Its interval is not built anew."""
+    good = Checkpoint(3, "calendar", "kernel1/writer1", DAY, {}, {})
+    write_checkpoint(lake, good, IF_ABSENT)
+    lake.spoil(layout.checkpoint_key(3))
+    assert read_checkpoint(lake, 3)[0] == good
