@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, datetime, time
+from datetime import date, datetime, time, timedelta
 from itertools import count
 from pathlib import Path
 from typing import Any, Literal
@@ -26,7 +26,7 @@ from condvest.jobs.verify import VerifyReport, verify
 from condvest.storage import layout
 from condvest.storage.closures import record_closures
 from condvest.storage.manifest import read_manifest
-from condvest.storage.parquet import encode_history
+from condvest.storage.parquet import encode_history, encode_row
 from integration.jobs_kit import DAYS, SYMBOLS, Kit, bar, market_of
 from integration.watched_lake import Killed
 
@@ -590,6 +590,21 @@ def test_damaged_files_of_many_sessions_are_written_anew(lake: Kit) -> None:
     assert (report.left, report.rows) == ([], 2)
     assert check(lake).broken == []
     assert lake.replay(*LANDED).nothing_new
+
+
+@pytest.mark.parametrize("sessions", [[PENDING], LANDED], ids=["few", "many"])
+def test_a_file_that_the_network_spoiled_is_not_written_anew(lake: Kit, sessions: list[date]) -> None:
+    """A `date=` file with a later value than landing's is named, whether it reads at once or at a second look; it stays."""
+    key = layout.daily_key("CON", PENDING)
+    (row,) = lake.table(key).to_pylist()
+    later = [row | {"close": row["close"] + 1, "ingested_at": row["ingested_at"] + timedelta(minutes=1)}]
+    lake.store.put(key, encode_row(pa.Table.from_pylist(later, DAILY_SCHEMA)))
+    before = lake.files()
+    lake.lake.spoil(key)
+    report = lake.replay(*sessions)
+    assert (report.rows, lake.lake.spoiled) == (0, {key: 0})
+    assert any(line.startswith("CON: 1 bars in bronze are not as landed, and not earlier") for line in report.left)
+    assert lake.files() == before
 
 
 def test_one_symbol_is_replayed_alone(lake: Kit) -> None:

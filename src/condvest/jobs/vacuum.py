@@ -14,7 +14,7 @@ from condvest.domain.bars import contains
 from condvest.domain.calendar import new_york_date
 from condvest.domain.shard import WHOLE, Shard
 from condvest.errors import CommitConflict, ConfigError, DataError
-from condvest.jobs.bronze import ReadFile, SymbolFiles, blocks, list_bronze, read_file
+from condvest.jobs.bronze import ReadFile, SymbolFiles, blocks, list_bronze, read_each
 from condvest.jobs.progress import Progress, silent
 from condvest.log import event, warn
 from condvest.storage import layout
@@ -110,7 +110,7 @@ def _proven(
     report.kept += sum(len(expired) for files, expired in plans if files.data_etag is None)
     plans = [(files, expired) for files, expired in plans if expired and files.data_etag is not None]
     keys = [[layout.data_key(files.symbol), *(file.key for file in expired)] for files, expired in plans]
-    read = store.map((key for group in keys for key in group), read_file)
+    read = read_each(store, (key for group in keys for key in group))
     for files, expired in plans:
         data = next(read)
         for file in expired:
