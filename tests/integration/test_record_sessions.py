@@ -216,6 +216,19 @@ def test_what_the_network_spoiled_takes_nothing_back(apart: Apart, of_bronze: bo
     assert set(apart.lake.spoiled.values()) == {0}
 
 
+def test_a_done_session_with_an_answer_that_cannot_be_read_stays_done(apart: Apart) -> None:
+    """What was acknowledged is not taken back: the answer is named, and recorded once it can be read."""
+    key = confirmed(apart)
+    data, before = apart.store.get(key).data, apart.state.sessions()
+    apart.store.put(key, b"no gzip")
+    for _ in range(2):
+        report = apart.record()
+        assert [key in line for line in report.left] == [True]
+        assert (report.nothing_new, apart.state.sessions()) == (True, before)
+    apart.store.put(key, data)
+    assert (apart.record().final, apart.states()) == ([DAY], {DAY: "final"})
+
+
 def test_ranges_move_the_watermarks_of_what_bronze_holds(apart: Apart) -> None:
     """Symbols fetched one by one are found among what landed, and recorded by what bronze holds of it, as sessions are."""
     apart.evening(THIRD).ranges_apart("IBM", "NA", first=DAY, last=THIRD)

@@ -19,8 +19,9 @@ from condvest.demo.market import NEW_YORK, Market
 from condvest.domain.answers import SessionAnswer, parse_flat_file
 from condvest.domain.bars import DAILY_SCHEMA
 from condvest.domain.calendar import INTERVALS, Calendar
-from condvest.jobs.landed import INCOMPLETE
+from condvest.jobs.landed import INCOMPLETE, unread
 from condvest.jobs.repair import RepairReport, repair
+from condvest.jobs.repair_state import repair_watermarks
 from condvest.jobs.resample import resample
 from condvest.jobs.verify import VerifyReport, verify
 from condvest.storage import layout
@@ -532,6 +533,50 @@ def test_a_session_that_was_recorded_as_incomplete_is_looked_at_again(lake: Kit)
     lake.state.record([stale], watermarks={}, reason="fetch", now=lake.now)
     assert [line for line in lake.repair().repaired if line.startswith("session ledger")] == []
     assert lake.states()[PENDING] == "pending"
+
+
+def test_a_landed_answer_that_could_not_be_read_is_looked_at_again(lake: Kit) -> None:
+    """A session is pending since its answer could not be read then: by a repair the row follows from what is there."""
+    (row,) = (row for row in lake.state.sessions() if row.session_date == PENDING)
+    stale = replace(row, state="pending", answer_digest=None, reason=unread(["spoiled"]))
+    lake.state.record([stale], watermarks={}, reason="fetch", now=lake.now)
+    assert lake.repair().repaired == [f"session ledger: 1 sessions as landing and bronze have them: {PENDING}"]
+    assert lake.states()[PENDING] == "provisional"
+
+
+def test_a_repair_that_cannot_read_landing_leaves_the_session_to_the_next(lake: Kit) -> None:
+    """What waits to be looked at again waits on; a session that it has as it should be is done, and alone is named."""
+    rows = {row.session_date: row for row in lake.state.sessions()}
+    stale = [replace(rows[day], state="pending", answer_digest=None, reason=INCOMPLETE) for day in (MERGED, PENDING)]
+    lake.state.record(stale, watermarks={}, reason="fetch", now=lake.now)
+    key = lake.listed(layout.landing_prefix("grouped", PENDING))[-1]
+    data = lake.store.get(key).data
+    lake.store.put(key, b"no gzip")
+    assert lake.repair().repaired == [f"session ledger: 1 sessions as landing and bronze have them: {MERGED}"]
+    assert lake.states()[PENDING] == "pending"
+    lake.store.put(key, data)
+    assert lake.repair().repaired == [f"session ledger: 1 sessions as landing and bronze have them: {PENDING}"]
+    assert lake.states()[PENDING] == "provisional"
+
+
+@pytest.mark.parametrize("is_bad", [False, True], ids=["spoiled on its way", "bad itself"])
+@pytest.mark.parametrize("key", [layout.data_key("NA"), layout.daily_key("NA", PENDING)])
+def test_a_file_that_cannot_be_read_moves_no_watermark_back(lake: Kit, key: str, is_bad: bool) -> None:
+    """What it holds may be just what the watermark tells of."""
+    of_data = key == layout.data_key("NA")
+    if of_data:
+        lake.store.delete_many([one for one in lake.listed(layout.symbol_prefix("NA")) if one != key])
+    marks = lake.state.symbol_watermarks() | {"NA": MERGED if of_data else PENDING}
+    lake.state.replace_ledger(lake.state.sessions(), watermarks=marks, reason="test", now=lake.now)
+    if is_bad:
+        spoil(lake, key)
+    else:
+        lake.lake.spoil(key)
+    told, kept = repair_watermarks(
+        lake.lake, lake.state, symbols=["NA"], calendar=CALENDAR, now=lake.now, may_move_back=True
+    )
+    assert (told, kept) == ([], ["NA"] if is_bad else [])
+    assert lake.state.symbol_watermarks() == marks
 
 
 # --- replay -----------------------------------------------------------------------------------------------------

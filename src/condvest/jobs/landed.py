@@ -28,8 +28,19 @@ _NUMBER: Final = pa.field("answer", pa.int32())
 _GONE: Final = "the landed answer is gone since it was listed; landing is never deleted: restore it from a copy"
 
 
-#: Why a session that landed is not done.
-INCOMPLETE: Final = "landed, but not all of its bars are in bronze; the next fetch completes it"
+#: Why a session that landed is not done: each such reason begins alike.
+_NOT_WHOLE: Final = "landed, but "
+INCOMPLETE: Final = f"{_NOT_WHOLE}not all of its bars are in bronze; the next fetch completes it"
+
+
+def unread(problems: Sequence[str]) -> str:
+    """Return why a session is not done of which answers landed that cannot be read."""
+    return f"{_NOT_WHOLE}not all can be read: {'; '.join(problems)}"
+
+
+def is_not_whole(row: LedgerRow) -> bool:
+    """Say whether a session was found not whole: bars were missing, or something could not be read then, and may be by now."""
+    return row.state == "pending" and (row.reason or "").startswith(_NOT_WHOLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +153,7 @@ def ledger_row(found: LandedSession, index: LandingIndex, calendar: Calendar) ->
         withdrawn=found.withdrawn,
         answer_digest=last.digest if last is not None else None,
         fetched_at=seen,
-        reason=found.problems[0] if found.problems else None,
+        reason=unread(found.problems) if found.problems else None,
     )
 
 
