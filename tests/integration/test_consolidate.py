@@ -430,6 +430,27 @@ def test_a_file_that_the_network_spoiled_is_not_taken_for_a_bad_one(
         assert kit.listed(layout.QUARANTINE) == []
 
 
+def test_a_manifest_that_the_network_spoiled_begins_no_history_anew(small: Kit) -> None:
+    """It tells that a lost `data.parquet` held more than what is left: read once more it still does."""
+    small.consolidate(skip_cleanup=True)
+    small.store.delete_many([AAPL])
+    small.evening(DAYS[3]).fetch(DAYS[3])
+    small.lake.spoil(layout.MANIFEST)
+    (left,) = small.consolidate(skip_cleanup=True).left
+    assert left.startswith(f"{AAPL}: is gone, though it held 3 bars")
+    assert AAPL not in small.listed()
+
+
+def test_a_file_that_reads_otherwise_each_time_ends_the_run(small: Kit) -> None:
+    """It is neither used nor replaced, and the error says what may have happened."""
+    small.consolidate(skip_cleanup=True)
+    before = small.files()
+    small.lake.spoil(AAPL, times=100)
+    with pytest.raises(CommitConflict, match="another writer was first, or two readings of a file differed"):
+        small.consolidate(force_full=True, skip_cleanup=True)
+    assert small.files() == before
+
+
 # --- two writers ------------------------------------------------------------------------------------------------
 
 

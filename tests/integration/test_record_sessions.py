@@ -197,6 +197,38 @@ def test_an_answer_that_cannot_be_read_leaves_its_session_pending(apart: Apart) 
     assert apart.states() == {DAY: "pending", NEXT: "provisional"}
 
 
+def confirmed(apart: Apart) -> str:
+    """Record one day as provisional, let its final answer land, and return the key of that."""
+    apart.evening(DAY).fetch_apart(DAY)
+    apart.record()
+    apart.market.set_bar("IBM", DAY, bar(50.0))
+    apart.next_morning(DAY).fetch_apart(DAY)
+    return apart.listed(layout.landing_prefix("grouped", DAY))[-1]
+
+
+@pytest.mark.parametrize("of_bronze", [False, True], ids=["answer", "file"])
+def test_what_the_network_spoiled_takes_nothing_back(apart: Apart, of_bronze: bool) -> None:
+    """A landed answer, or a file of bronze, is spoiled at two readings: the session is done as it was, and now final."""
+    key = confirmed(apart)
+    apart.lake.spoil(layout.daily_key("IBM", DAY) if of_bronze else key, times=2)
+    report = apart.record()
+    assert (report.left, report.final, apart.states()) == ([], [DAY], {DAY: "final"})
+    assert set(apart.lake.spoiled.values()) == {0}
+
+
+def test_a_done_session_with_an_answer_that_cannot_be_read_stays_done(apart: Apart) -> None:
+    """What was acknowledged is not taken back: the answer is named, and recorded once it can be read."""
+    key = confirmed(apart)
+    data, before = apart.store.get(key).data, apart.state.sessions()
+    apart.store.put(key, b"no gzip")
+    for _ in range(2):
+        report = apart.record()
+        assert [key in line for line in report.left] == [True]
+        assert (report.nothing_new, apart.state.sessions()) == (True, before)
+    apart.store.put(key, data)
+    assert (apart.record().final, apart.states()) == ([DAY], {DAY: "final"})
+
+
 def test_ranges_move_the_watermarks_of_what_bronze_holds(apart: Apart) -> None:
     """Symbols fetched one by one are found among what landed, and recorded by what bronze holds of it, as sessions are."""
     apart.evening(THIRD).ranges_apart("IBM", "NA", first=DAY, last=THIRD)

@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, datetime, time
+from datetime import date, datetime, time, timedelta
 from itertools import count
 from pathlib import Path
 from typing import Any, Literal
@@ -19,14 +19,15 @@ from condvest.demo.market import NEW_YORK, Market
 from condvest.domain.answers import SessionAnswer, parse_flat_file
 from condvest.domain.bars import DAILY_SCHEMA
 from condvest.domain.calendar import INTERVALS, Calendar
-from condvest.jobs.landed import INCOMPLETE
+from condvest.jobs.landed import INCOMPLETE, unread
 from condvest.jobs.repair import RepairReport, repair
+from condvest.jobs.repair_state import repair_watermarks
 from condvest.jobs.resample import resample
 from condvest.jobs.verify import VerifyReport, verify
 from condvest.storage import layout
 from condvest.storage.closures import record_closures
 from condvest.storage.manifest import read_manifest
-from condvest.storage.parquet import encode_history
+from condvest.storage.parquet import encode_history, encode_row
 from integration.jobs_kit import DAYS, SYMBOLS, Kit, bar, market_of
 from integration.watched_lake import Killed
 
@@ -534,6 +535,50 @@ def test_a_session_that_was_recorded_as_incomplete_is_looked_at_again(lake: Kit)
     assert lake.states()[PENDING] == "pending"
 
 
+def test_a_landed_answer_that_could_not_be_read_is_looked_at_again(lake: Kit) -> None:
+    """A session is pending since its answer could not be read then: by a repair the row follows from what is there."""
+    (row,) = (row for row in lake.state.sessions() if row.session_date == PENDING)
+    stale = replace(row, state="pending", answer_digest=None, reason=unread(["spoiled"]))
+    lake.state.record([stale], watermarks={}, reason="fetch", now=lake.now)
+    assert lake.repair().repaired == [f"session ledger: 1 sessions as landing and bronze have them: {PENDING}"]
+    assert lake.states()[PENDING] == "provisional"
+
+
+def test_a_repair_that_cannot_read_landing_leaves_the_session_to_the_next(lake: Kit) -> None:
+    """What waits to be looked at again waits on; a session that it has as it should be is done, and alone is named."""
+    rows = {row.session_date: row for row in lake.state.sessions()}
+    stale = [replace(rows[day], state="pending", answer_digest=None, reason=INCOMPLETE) for day in (MERGED, PENDING)]
+    lake.state.record(stale, watermarks={}, reason="fetch", now=lake.now)
+    key = lake.listed(layout.landing_prefix("grouped", PENDING))[-1]
+    data = lake.store.get(key).data
+    lake.store.put(key, b"no gzip")
+    assert lake.repair().repaired == [f"session ledger: 1 sessions as landing and bronze have them: {MERGED}"]
+    assert lake.states()[PENDING] == "pending"
+    lake.store.put(key, data)
+    assert lake.repair().repaired == [f"session ledger: 1 sessions as landing and bronze have them: {PENDING}"]
+    assert lake.states()[PENDING] == "provisional"
+
+
+@pytest.mark.parametrize("is_bad", [False, True], ids=["spoiled on its way", "bad itself"])
+@pytest.mark.parametrize("key", [layout.data_key("NA"), layout.daily_key("NA", PENDING)])
+def test_a_file_that_cannot_be_read_moves_no_watermark_back(lake: Kit, key: str, is_bad: bool) -> None:
+    """What it holds may be just what the watermark tells of."""
+    of_data = key == layout.data_key("NA")
+    if of_data:
+        lake.store.delete_many([one for one in lake.listed(layout.symbol_prefix("NA")) if one != key])
+    marks = lake.state.symbol_watermarks() | {"NA": MERGED if of_data else PENDING}
+    lake.state.replace_ledger(lake.state.sessions(), watermarks=marks, reason="test", now=lake.now)
+    if is_bad:
+        spoil(lake, key)
+    else:
+        lake.lake.spoil(key)
+    told, kept = repair_watermarks(
+        lake.lake, lake.state, symbols=["NA"], calendar=CALENDAR, now=lake.now, may_move_back=True
+    )
+    assert (told, kept) == ([], ["NA"] if is_bad else [])
+    assert lake.state.symbol_watermarks() == marks
+
+
 # --- replay -----------------------------------------------------------------------------------------------------
 
 
@@ -590,6 +635,21 @@ def test_damaged_files_of_many_sessions_are_written_anew(lake: Kit) -> None:
     assert (report.left, report.rows) == ([], 2)
     assert check(lake).broken == []
     assert lake.replay(*LANDED).nothing_new
+
+
+@pytest.mark.parametrize("sessions", [[PENDING], LANDED], ids=["few", "many"])
+def test_a_file_that_the_network_spoiled_is_not_written_anew(lake: Kit, sessions: list[date]) -> None:
+    """A `date=` file with a later value than landing's is named, whether it reads at once or at a second look; it stays."""
+    key = layout.daily_key("CON", PENDING)
+    (row,) = lake.table(key).to_pylist()
+    later = [row | {"close": row["close"] + 1, "ingested_at": row["ingested_at"] + timedelta(minutes=1)}]
+    lake.store.put(key, encode_row(pa.Table.from_pylist(later, DAILY_SCHEMA)))
+    before = lake.files()
+    lake.lake.spoil(key)
+    report = lake.replay(*sessions)
+    assert (report.rows, lake.lake.spoiled) == (0, {key: 0})
+    assert any(line.startswith("CON: 1 bars in bronze are not as landed, and not earlier") for line in report.left)
+    assert lake.files() == before
 
 
 def test_one_symbol_is_replayed_alone(lake: Kit) -> None:

@@ -207,6 +207,15 @@ def test_each_run_adds_to_the_record(old: Kit) -> None:
     assert [run["files"] for run in runs] == [3, 6]
 
 
+def test_a_record_that_the_network_spoiled_is_not_begun_anew(old: Kit) -> None:
+    """Read once more it is whole, and earlier runs stay in it."""
+    old.vacuum(symbols=["AAPL"])
+    old.lake.spoil(layout.CLEANUP_MANIFEST)
+    old.vacuum()
+    runs = json.loads(old.store.get(layout.CLEANUP_MANIFEST).data)["runs"]
+    assert [run["files"] for run in runs] == [3, 6]
+
+
 @pytest.mark.parametrize("body", [b"", b"[]", b'{"runs": 7}', b"\xff"])
 def test_a_corrupt_record_is_begun_anew(old: Kit, body: bytes) -> None:
     """It decides nothing, so it never stands in the way."""

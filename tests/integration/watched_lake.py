@@ -30,6 +30,7 @@ class Lake:
         self.touched: list[str] = []
         self.before_write: Callable[[str], object] = pass_by
         self.on_read: Callable[[str], object] = pass_by
+        self.spoiled: dict[str, int] = {}
 
     def kill_at(self, number: int | None) -> None:
         """Stop the process just before its write number `number` from now on (0 is the next one); None: never."""
@@ -50,6 +51,10 @@ class Lake:
                 other()
 
         self.before_write = race
+
+    def spoil(self, key: str, *, times: int = 1) -> None:
+        """Answer the next reads of `key` with as many other bytes, at each read others."""
+        self.spoiled[key] = times
 
     def refuse(self, key: str, error: Exception) -> None:
         """Answer each read of `key` with an error; `on_read = pass_by` ends it."""
@@ -73,14 +78,14 @@ class Lake:
     def get(self, key: str) -> Stored:
         """Return one object."""
         self.on_read(key)
-        return self.store.get(key)
+        return self._as_read(key, self.store.get(key))
 
     def map(self, keys: Iterable[str], decode: Callable[[str, Stored | None], T]) -> Iterator[T]:
         """Read and decode objects."""
 
         def checked(key: str, stored: Stored | None) -> T:
             self.on_read(key)
-            return decode(key, stored)
+            return decode(key, stored if stored is None else self._as_read(key, stored))
 
         return self.store.map(keys, checked)
 
@@ -124,6 +129,13 @@ class Lake:
     def holds(self, prefix: str) -> bool:
         """Say whether anything lies there."""
         return self.store.holds(prefix)
+
+    def _as_read(self, key: str, stored: Stored) -> Stored:
+        left = self.spoiled.get(key, 0)
+        if not left:
+            return stored
+        self.spoiled[key] = left - 1
+        return Stored(bytes(byte ^ (0x5A + left) for byte in stored.data), stored.etag)
 
     def _tell(self, key: str) -> None:
         self.before_write(key)

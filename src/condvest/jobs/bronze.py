@@ -14,6 +14,7 @@ from condvest.errors import DataError
 from condvest.storage import layout
 from condvest.storage.bars_file import decode_bars, decode_together
 from condvest.storage.manifest import Entry, listing_cuts
+from condvest.storage.second_look import settled
 from condvest.storage.store import ObjectInfo, Store, Stored
 
 T = TypeVar("T")
@@ -44,7 +45,10 @@ class SymbolFiles:
 
 @dataclass(frozen=True, slots=True)
 class ReadFile:
-    """One file read: its bars, or why it cannot be used, or neither where it is gone."""
+    """One file read: its bars, or why it cannot be used, or neither where it is gone.
+
+    `data`: the bytes of one that cannot be used, for a second look at it; None otherwise.
+    """
 
     key: str
     etag: str | None
@@ -102,6 +106,18 @@ def read_file(key: str, stored: Stored | None) -> ReadFile:
     except DataError as error:
         return ReadFile(key, stored.etag, None, str(error), stored.data)
     return ReadFile(key, stored.etag, bars, None)
+
+
+def read_each(store: Store, keys: Iterable[str]) -> Iterator[ReadFile]:
+    """Read bronze files in the order of the keys, as `read_file` does; one that cannot be read gets a second look."""
+    for file in store.map(keys, read_file):
+        yield file if file.error is None else read_file(file.key, look_again(store, file))
+
+
+def look_again(store: Store, file: ReadFile) -> Stored | None:
+    """Return a file that could not be read as it reads for certain; see `settled`."""
+    read = Stored(file.data or b"", file.etag or "")
+    return settled(store, file.key, read, lambda stored: decode_bars(stored.data, file.key)).stored
 
 
 def read_files(objects: Sequence[tuple[str, Stored | None]]) -> list[ReadFile]:

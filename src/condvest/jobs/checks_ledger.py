@@ -11,7 +11,7 @@ from condvest.domain.calendar import Calendar
 from condvest.domain.ledger import LedgerRow, due, watermark
 from condvest.jobs.checks_rows import LandedCount, is_done
 from condvest.jobs.findings import Findings, shown
-from condvest.jobs.landed import INCOMPLETE
+from condvest.jobs.landed import is_not_whole
 from condvest.storage.landing import LandingIndex
 
 if TYPE_CHECKING:
@@ -101,8 +101,8 @@ class LedgerCheck:
         if waiting:
             what = f"{len(waiting):,} sessions landed and are not done: {shown(waiting)}"
             self.findings.notice("in_work", what, "the next `condvest fetch bars` completes them")
-        # A recording found bars missing, or a file that it could not read then: bronze may be whole by now.
-        self.findings.wrong.sessions.update(day for day in waiting if day in known and known[day].reason == INCOMPLETE)
+        # A recording found bars missing, or a file or an answer that it could not read then: all may be whole by now.
+        self.findings.wrong.sessions.update(day for day in waiting if day in known and is_not_whole(known[day]))
 
     def _check_due(self, now: datetime) -> None:
         rows = [row for row in self.rows if self._is_scheduled(row.session_date)]

@@ -9,7 +9,7 @@ from typing import Final
 import pyarrow as pa
 
 from condvest.domain.bars import DAILY_SCHEMA, merge_history
-from condvest.jobs.bronze import DailyFile, ReadFile, SymbolFiles, blocks, list_bronze, read_file
+from condvest.jobs.bronze import DailyFile, ReadFile, SymbolFiles, blocks, list_bronze, look_again, read_file
 from condvest.storage import layout
 from condvest.storage.manifest import Entry
 from condvest.storage.parquet import encode_history, written_by
@@ -60,10 +60,13 @@ def read_bronze(
 
 
 def read_contents(store: Store, listed: Iterable[SymbolFiles]) -> Iterator[SymbolContent]:
-    """Read the files that are listed, 256 symbols at a time; a file that went meanwhile is passed over."""
+    """Read the files that are listed, 256 symbols at a time; a file that went meanwhile is passed over.
+
+    One that cannot be read gets a second look: it is a problem if it reads the same again.
+    """
     for block in blocks(listed):
         keys = [_keys(files) for files in block]
-        read = store.map((key for group in keys for key in group), _read)
+        read = _read_each(store, (key for group in keys for key in group))
         for files, group in zip(block, keys, strict=True):
             yield _content(files, [next(read) for _ in group])
 
@@ -71,6 +74,12 @@ def read_contents(store: Store, listed: Iterable[SymbolFiles]) -> Iterator[Symbo
 def _keys(files: SymbolFiles) -> list[str]:
     data = [layout.data_key(files.symbol)] if files.data_etag is not None else []
     return data + [file.key for file in files.daily]
+
+
+def _read_each(store: Store, keys: Iterable[str]) -> Iterator[tuple[ReadFile, bool]]:
+    for found in store.map(keys, _read):
+        file, _ = found
+        yield found if file.error is None else _read(file.key, look_again(store, file))
 
 
 def _read(key: str, stored: Stored | None) -> tuple[ReadFile, bool]:

@@ -28,6 +28,7 @@ from condvest.jobs.fetch_steps import (
     reopen,
     row_of,
 )
+from condvest.jobs.landed import unread
 from condvest.jobs.progress import Progress, silent
 from condvest.jobs.session_log import SessionLog
 from condvest.jobs.stopping import Stop, never
@@ -103,7 +104,7 @@ def _resume(fetch: Fetch, sessions: Sequence[date], progress: Progress) -> None:
             fetch.report.remaining += sessions[done:]
             return
         if folded.problems:
-            refuse(fetch, SessionRefusal(folded.session, "pending", "; ".join(folded.problems)))
+            refuse(fetch, SessionRefusal(folded.session, "pending", unread(folded.problems)))
         else:
             _complete(fetch, folded.session, folded.bars, rows=folded.bars.num_rows, restated=folded.restated)
         progress("complete landed sessions", done + 1, len(sessions))
@@ -131,7 +132,7 @@ def _daily(fetch: Fetch, outcome: SessionAnswer | SessionRefusal) -> None:
     session, last = answer.session, fetch.index.last(answer.session)
     folded = next(fold(fetch.store, [session], fetch.index, fetch.universe), None)
     if folded is not None and folded.problems:
-        refuse(fetch, SessionRefusal(session, "pending", "; ".join(folded.problems)))
+        refuse(fetch, SessionRefusal(session, "pending", unread(folded.problems)))
         return
     before = folded.bars if folded is not None else DAILY_SCHEMA.empty_table()
     bars = only(answer.parsed.bars, fetch.universe)

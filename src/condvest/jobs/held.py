@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from condvest.domain.bars import ANSWER_SCHEMA, DAILY_SCHEMA, changed_history, changed_rows, merge_history, same_values
-from condvest.jobs.bronze import blocks, read_file
+from condvest.jobs.bronze import blocks, read_each
 from condvest.storage import layout
 from condvest.storage.parquet import concat
 from condvest.storage.store import Store
@@ -17,13 +17,13 @@ from condvest.storage.store import Store
 def not_held_of_session(store: Store, bars: pa.Table) -> pa.Table:
     """Return those of one session's bars (`DAILY_SCHEMA`) whose values bronze does not hold, one request a bar.
 
-    A file that cannot be read holds nothing.
+    A file that cannot be read, at a second look neither, holds nothing.
     """
     if bars.num_rows == 0:
         return bars
     session = bars["date"][0].as_py()
     keys = [layout.daily_key(symbol, session) for symbol in bars["symbol"].to_pylist()]
-    rows = [file.bars for file in store.map(keys, read_file) if file.bars is not None]
+    rows = [file.bars for file in read_each(store, keys) if file.bars is not None]
     lacking = _unlike(concat(rows, DAILY_SCHEMA), bars)
     if lacking.num_rows == 0:
         return lacking
@@ -43,13 +43,13 @@ def not_held(
     """
     lacks: Callable[[Sequence[pa.Table], pa.Table], pa.Table] = _other if by_value else _newer
     for block in blocks(histories):
-        data = store.map([layout.data_key(symbol) for symbol, _ in block], read_file)
+        data = read_each(store, [layout.data_key(symbol) for symbol, _ in block])
         held = [[file.bars] if file.bars is not None else [] for file in data]
         lacking = [lacks(have, bars) for have, (_, bars) in zip(held, block, strict=True)]
         if not any(lack.num_rows for lack in lacking):
             continue
         # One reading for all symbols of the block: each of them may lack but a day.
-        daily = store.map(_daily_keys(block, lacking), read_file)
+        daily = read_each(store, _daily_keys(block, lacking))
         for (symbol, _), have, lack in zip(block, held, lacking, strict=True):
             rows = [next(daily).bars for _ in range(lack.num_rows)]
             left = lacks([*have, *(row for row in rows if row is not None)], lack) if rows else lack

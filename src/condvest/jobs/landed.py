@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from itertools import groupby
 from typing import Final
 
@@ -15,19 +16,31 @@ from condvest.domain.answers import ParsedBars, parse_range, parse_session
 from condvest.domain.bars import ANSWER_SCHEMA, DAILY_SCHEMA
 from condvest.domain.calendar import Calendar
 from condvest.domain.ledger import LedgerRow
-from condvest.errors import CondvestError
+from condvest.errors import CondvestError, DataError
 from condvest.jobs.write_bars import count_not_in, wanted_rejects
 from condvest.storage.landing import LandingIndex, fold_answers, only, unpack
 from condvest.storage.layout import LandingKey, parse_landing_key
 from condvest.storage.parquet import concat
+from condvest.storage.second_look import look
 from condvest.storage.store import Store, Stored
 
 _NUMBER: Final = pa.field("answer", pa.int32())
 _GONE: Final = "the landed answer is gone since it was listed; landing is never deleted: restore it from a copy"
 
 
-#: Why a session that landed is not done.
-INCOMPLETE: Final = "landed, but not all of its bars are in bronze; the next fetch completes it"
+#: Why a session that landed is not done: each such reason begins alike.
+_NOT_WHOLE: Final = "landed, but "
+INCOMPLETE: Final = f"{_NOT_WHOLE}not all of its bars are in bronze; the next fetch completes it"
+
+
+def unread(problems: Sequence[str]) -> str:
+    """Return why a session is not done of which answers landed that cannot be read."""
+    return f"{_NOT_WHOLE}not all can be read: {'; '.join(problems)}"
+
+
+def is_not_whole(row: LedgerRow) -> bool:
+    """Say whether a session was found not whole: bars were missing, or something could not be read then, and may be by now."""
+    return row.state == "pending" and (row.reason or "").startswith(_NOT_WHOLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +96,7 @@ def read_ranges(store: Store, index: LandingIndex, symbols: Collection[str] | No
     problems: dict[str, list[str]] = defaultdict(list)
     wanted = [(key, found) for key, found in index.ranges if symbols is None or found.symbol in symbols]
     tables = []
-    for number, parsed in enumerate(store.map([key for key, _ in wanted], read_range)):
+    for number, parsed in enumerate(_read_each(store, [key for key, _ in wanted], read_range)):
         if isinstance(parsed, str):
             problems[wanted[number][1].symbol or ""].append(parsed)
         else:
@@ -109,7 +122,7 @@ def read_landed(
     `symbols` limits the bars; None takes all. What cannot be read stands in `problems` and stops nothing.
     """
     keys = [key for session in sessions for key, _ in index.answers.get(session, ())]
-    read = store.map(keys, _read_session)
+    read = _read_each(store, keys, _read_session)
     for session in sessions:
         answers = index.answers.get(session, ())
         parsed = [(key, next(read)) for _, key in answers]
@@ -140,7 +153,7 @@ def ledger_row(found: LandedSession, index: LandingIndex, calendar: Calendar) ->
         withdrawn=found.withdrawn,
         answer_digest=last.digest if last is not None else None,
         fetched_at=seen,
-        reason=found.problems[0] if found.problems else None,
+        reason=unread(found.problems) if found.problems else None,
     )
 
 
@@ -173,6 +186,20 @@ def _count_symbols(tables: Sequence[pa.Table]) -> int:
     held = concat([bars.select(["symbol"]) for bars in tables], pa.schema([ANSWER_SCHEMA.field("symbol")]))
     symbols: list[str] = held["symbol"].to_pylist()
     return len(set(symbols))
+
+
+def _read_each(
+    store: Store, keys: Sequence[str], read: Callable[[str, Stored | None], ParsedBars | str]
+) -> Iterator[ParsedBars | str]:
+    """Read answers in the order of the keys; one that cannot be read gets a second look."""
+
+    def sound(key: str, stored: Stored) -> None:
+        parsed = read(key, stored)
+        if isinstance(parsed, str):
+            raise DataError(parsed)
+
+    for key, parsed in zip(keys, store.map(keys, read), strict=True):
+        yield read(key, look(store, key, partial(sound, key)).stored) if isinstance(parsed, str) else parsed
 
 
 def _read_session(key: str, stored: Stored | None) -> ParsedBars | str:

@@ -21,9 +21,11 @@ from condvest.log import event, warn
 from condvest.storage import layout
 from condvest.storage.manifest import KEPT_CHANGES, Change, Entry, file_mark
 from condvest.storage.parquet import encode_history
+from condvest.storage.second_look import reads_the_same
 from condvest.storage.store import IF_ABSENT, Store, Stored, When, if_match
 
 _ROUNDS: Final = 20
+_AGAIN: Final = "another writer was first, or two readings of a file differed"
 _THREADS: Final = 2
 #: Symbols whose files a thread decodes together, and how many times that are merged and not yet written.
 _AT_A_TIME: Final = 16
@@ -98,8 +100,8 @@ class _Round:
 def merge_symbols(store: Store, tasks: Iterable[MergeTask], manifest: Mapping[str, Entry]) -> Iterator[Merged]:
     """Merge each task and yield what came of it, block by block, in no promised order. Idempotent.
 
-    A `data.parquet` that already holds the rows is not written. Where another writer was first, the symbol is listed and
-    merged again. Memory is bounded by two blocks of symbols.
+    A `data.parquet` that already holds the rows is not written. Where another writer was first, or a file reads otherwise the
+    second time, the symbol is listed and merged again. Memory is bounded by two blocks of symbols.
     """
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="condvest-merge") as pool:
         lost: list[Merged] = []
@@ -113,13 +115,13 @@ def merge_symbols(store: Store, tasks: Iterable[MergeTask], manifest: Mapping[st
             for _ in range(_ROUNDS):
                 if not block.again:
                     break
-                event("merge_again", symbols=len(block.again), reason="another writer was first")
+                event("merge_again", symbols=len(block.again), reason=_AGAIN)
                 again = _guarded(_again(store, block.again), manifest, lost)
                 block = _round(store, _merges(store, again, pool), manifest)
                 yield from block.done
             if block.again:
                 symbols = ",".join(task.files.symbol for task in block.again[:5])
-                raise CommitConflict(f"{symbols}: {_ROUNDS} other writers were first; run again when fewer jobs run")
+                raise CommitConflict(f"{symbols}: {_ROUNDS} times {_AGAIN}; run again when fewer jobs run")
         yield from lost
 
 
@@ -256,9 +258,7 @@ def _set_aside(store: Store, task: MergeTask, unread: bytes) -> bool:
     What a network spoiled reads otherwise the second time: then the file has to be read again.
     """
     key = layout.data_key(task.files.symbol)
-    (there,) = store.map([key], lambda _, stored: stored)
-    if there is None or there.data != unread:
-        warn("file_read_again", key=key, reason="two readings of it differ")
+    if not reads_the_same(store, key, unread):
         return False
     aside = layout.quarantined_file_key(task.files.symbol, hashlib.sha256(unread).hexdigest()[:16])
     store.put(aside, unread)

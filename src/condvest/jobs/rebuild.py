@@ -60,7 +60,7 @@ def _rebuild(
     open_sessions = {grid.sessions[place] for place in np.flatnonzero(pending).tolist()}
     rows = [_opened(row) if row.session_date in open_sessions else row for row in rows]
     watermarks = {symbol: day for symbol, day in last.items() if day not in open_sessions}
-    watermarks |= last_outside(store, last.keys() - watermarks.keys(), grid, pending)
+    watermarks |= last_outside(store, last.keys() - watermarks.keys(), grid, pending)[0]
     state.replace_ledger(rows, watermarks=watermarks, reason=reason, now=now)
     return len(rows)
 
@@ -99,13 +99,20 @@ def _read_bronze(store: Store, tally: Tally, universe: Collection[str] | None) -
     return last
 
 
-def last_outside(store: Store, symbols: Collection[str], grid: SessionGrid, pending: Flags) -> dict[str, date]:
-    """Return the last session of some symbols that is not pending; those without any are left out."""
-    last = {}
+def last_outside(
+    store: Store, symbols: Collection[str], grid: SessionGrid, pending: Flags
+) -> tuple[dict[str, date], set[str]]:
+    """Return the last session of some symbols that is not pending, and the symbols with a file that cannot be read.
+
+    Those without any such session are left out of the first; what the second ones have may be later.
+    """
+    last, unread = dict[str, date](), set[str]()
     for content in read_bronze(store, symbols) if symbols else ():
+        if content.problems:
+            unread.add(content.symbol)
         days = day_numbers(content.bars()["date"])
         places, known = grid.find(days)
         done = days[~(known & pending[places])]
         if len(done):
             last[content.symbol] = day_of(int(done[-1]))
-    return last
+    return last, unread

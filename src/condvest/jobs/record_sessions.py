@@ -18,7 +18,7 @@ from condvest.domain.calendar import Calendar
 from condvest.domain.ledger import LedgerRow
 from condvest.jobs.bronze import blocks
 from condvest.jobs.held import not_held, not_held_of_session
-from condvest.jobs.landed import INCOMPLETE, ledger_row, read_landed, read_ranges
+from condvest.jobs.landed import INCOMPLETE, is_not_whole, ledger_row, read_landed, read_ranges
 from condvest.jobs.progress import Progress, silent
 from condvest.jobs.stopping import Stop, never
 from condvest.jobs.transpose import Transposition
@@ -44,13 +44,15 @@ _CLAIMED: Final = (
 class RecordReport:
     """What was recorded. Sessions by what they became; `left` names those that landed and are not whole in bronze.
 
-    `changed`: rows of the ledger that are new or other than before. `restated` and `quarantined`: of the sessions that are.
+    `changed`: rows of the ledger that are new or other than before; `changed_sessions`: those of them that landed. `restated`
+    and `quarantined`: of the sessions that are.
     `symbols_moved`: whose watermark moved by ranges. `symbols_changed`: of whom the recorded listings say something new.
     `incomplete_others`: ranges and listings that are left. What begins with `remaining` it did not look at, as it was asked
     to stop.
     """
 
     changed: int = 0
+    changed_sessions: list[date] = field(default_factory=list)
     rows: int = 0
     restated: int = 0
     quarantined: int = 0
@@ -110,7 +112,8 @@ def record_sessions(
     """Bring the ledger up to what landed: every session whose landed answers (`index`) it does not know yet. Idempotent.
 
     Such a session is provisional or final once bronze holds all its bars, by content, and pending else, even where the ledger
-    had it as done: the next fetch completes it; such sessions are looked at last. What the ledger knows already costs nothing
+    had it as done: the next fetch completes it; such sessions are looked at last. Where an answer cannot be read, a row that
+    is done stays, and the session is named. What the ledger knows already costs nothing
     more than the listing. `refused` are sessions of which a fetch got no answer; they count where nothing landed. The lake is
     only read. The caller holds `state.exclusive()` since before it listed the index.
 
@@ -179,7 +182,7 @@ def _record(job: _Record, sessions: Sequence[date]) -> None:
         rows = [_pending(row) if row.session_date in open_days else row for row in rows]
         watermarks.update(_last_sessions(histories.histories(), open_days))
     rows = [row for row in rows if not _stands(job, row)]
-    told = [row for row in rows if not _is_claimed(job, row)]
+    told = [row for row in rows if not _is_kept(job, row)]
     job.state.record(told, watermarks=watermarks, reason=job.reason, now=job.now)
     for row in rows:
         _note(job, row)
@@ -192,10 +195,18 @@ def _stands(job: _Record, row: LedgerRow) -> bool:
     return job.is_named and before is not None and told == (before.state, before.answer_digest, before.rows)
 
 
-def _is_claimed(job: _Record, row: LedgerRow) -> bool:
-    """Say whether a named session is done by the ledger, and bronze or landing do not bear it out."""
+def _is_kept(job: _Record, row: LedgerRow) -> bool:
+    """Say whether the ledger keeps its row of a session that is not found whole.
+
+    It does where an answer cannot be read, which tells nothing of the session: what is done stays done, and what waits to be
+    looked at again waits on. And it does where a named session is done, and bronze does not bear it out.
+    """
     before = job.known.get(row.session_date)
-    return job.is_named and row.state == "pending" and before is not None and before.state in _DONE
+    if row.state != "pending" or before is None:
+        return False
+    if row.reason == INCOMPLETE:
+        return job.is_named and before.state in _DONE
+    return before.state in _DONE or is_not_whole(before)
 
 
 def _landed(job: _Record, sessions: Sequence[date]) -> Iterator[tuple[LedgerRow, pa.Table]]:
@@ -234,14 +245,16 @@ def _refuse(job: _Record, refused: Sequence[SessionRefusal]) -> None:
 
 
 def _note(job: _Record, row: LedgerRow) -> None:
-    report, before = job.report, job.known.get(row.session_date)
-    if not _is_claimed(job, row):
-        report.changed += before is None or (
-            (before.state, before.reason, before.answer_digest) != (row.state, row.reason, row.answer_digest)
-            or (job.is_named and before.rows != row.rows)
-        )
+    report, before, is_kept = job.report, job.known.get(row.session_date), _is_kept(job, row)
+    is_other = before is None or (
+        (before.state, before.reason, before.answer_digest) != (row.state, row.reason, row.answer_digest)
+        or (job.is_named and before.rows != row.rows)
+    )
+    if is_other and not is_kept:
+        report.changed += 1
+        report.changed_sessions.append(row.session_date)
     if row.state == "pending":
-        reason = _CLAIMED if row.reason == INCOMPLETE and _is_claimed(job, row) else row.reason or INCOMPLETE
+        reason = _CLAIMED if row.reason == INCOMPLETE and is_kept else row.reason or INCOMPLETE
         warn("session_incomplete", session=row.session_date, reason=reason)
         report.incomplete[row.session_date] = reason
         return

@@ -53,7 +53,9 @@ def repair_sessions(
             store, state, index, calendar=calendar, now=now, universe=universe, sessions=landed, reason=_REASON
         )
         if done.changed:
-            told.append(f"session ledger: {done.changed:,} sessions as landing and bronze have them: {shown(landed)}")
+            told.append(
+                f"session ledger: {done.changed:,} sessions as landing and bronze have them: {shown(done.changed_sessions)}"
+            )
     return told
 
 
@@ -67,16 +69,18 @@ def repair_watermarks(
 ) -> tuple[list[str], list[str]]:
     """Set the watermarks of some symbols to their last bar in bronze outside of open sessions, with the reason `repair`.
 
-    Returns what was done, and the symbols whose watermark stays since it may not move back. Idempotent.
+    Returns what was done, and the symbols whose watermark stays since it may not move back: none may without
+    `may_move_back`, and never that of a symbol with a file that cannot be read. Idempotent.
     """
     grid = SessionGrid(calendar)
     is_open = grid.flags([row.session_date for row in state.sessions() if row.state not in _DONE])
     current = state.symbol_watermarks()
-    last = last_outside(store, symbols, grid, is_open)
+    last, unread = last_outside(store, symbols, grid, is_open)
     moved, kept = dict[str, date | None](), list[str]()
     for symbol in sorted(symbols):
         have, should = current.get(symbol), last.get(symbol)
-        if have is not None and (should is None or should < have) and not may_move_back:
+        is_back = have is not None and (should is None or should < have)
+        if is_back and (symbol in unread or not may_move_back):
             kept.append(symbol)
         elif have != should:
             moved[symbol] = should

@@ -157,7 +157,7 @@ def _work(store: Store, calendar: Calendar, sources: Sequence[Source], splits: d
 def _sources(store: Store) -> tuple[list[Source], dict[str, list[Split]]]:
     """Return each `data.parquet` with what the manifest knows of it, and the splits by symbol."""
     actions, cache = store.map([layout.SPLITS, layout.MANIFEST], lambda _, stored: stored)
-    splits, manifest, found = splits_by_symbol(splits_in(actions)), entries_in(cache), list[Source]()
+    splits, manifest, found = splits_by_symbol(splits_in(actions)), entries_in(store, cache), list[Source]()
     for files in list_bronze(store, manifest=manifest):
         if files.data_etag is not None:
             entry = manifest.get(files.symbol)

@@ -13,13 +13,14 @@ from typing import Any, Final
 from condvest.domain.bars import contained
 from condvest.domain.calendar import new_york_date
 from condvest.domain.shard import WHOLE, Shard
-from condvest.errors import CommitConflict, ConfigError, ObjectNotFound
-from condvest.jobs.bronze import ReadFile, SymbolFiles, blocks, list_bronze, read_file
+from condvest.errors import CommitConflict, ConfigError, DataError
+from condvest.jobs.bronze import ReadFile, SymbolFiles, blocks, list_bronze, read_each
 from condvest.jobs.progress import Progress, silent
 from condvest.log import event, warn
 from condvest.storage import layout
 from condvest.storage.manifest import read_manifest
-from condvest.storage.store import IF_ABSENT, Store, When, if_match
+from condvest.storage.second_look import look
+from condvest.storage.store import Store, Stored, When
 
 #: The shortest retention without force. Fetches merge what is older than 5 days before they acknowledge it, so a file that
 #: may be removed never holds the only copy of an acknowledged row.
@@ -115,7 +116,7 @@ def _proven(
     report.kept += sum(len(expired) for files, expired in plans if files.data_etag is None)
     plans = [(files, expired) for files, expired in plans if expired and files.data_etag is not None]
     keys = [[layout.data_key(files.symbol), *(file.key for file in expired)] for files, expired in plans]
-    read = store.map((key for group in keys for key in group), read_file)
+    read = read_each(store, (key for group in keys for key in group))
     for files, expired in plans:
         data, rows = next(read), [next(read) for _ in expired]
         _tell_unusable([data, *rows], report)
@@ -175,15 +176,18 @@ def _record(store: Store, entry: dict[str, Any]) -> None:
 
 
 def _runs(store: Store) -> tuple[list[Any], When]:
-    try:
-        stored = store.get(layout.CLEANUP_MANIFEST)
-    except ObjectNotFound:
-        return [], IF_ABSENT
+    found = look(store, layout.CLEANUP_MANIFEST, _decoded)
+    if found.error is not None:
+        remedy = "a new one is begun; past removals are not needed"
+        warn("cleanup_manifest_unreadable", error=found.error, remedy=remedy)
+    return found.content or [], found.when
+
+
+def _decoded(stored: Stored) -> list[Any]:
     try:
         runs = json.loads(stored.data)["runs"]
-        if not isinstance(runs, list):
-            raise TypeError(type(runs).__name__)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        warn("cleanup_manifest_unreadable", error=error, remedy="a new one is begun; past removals are not needed")
-        return [], if_match(stored.etag)
-    return runs, if_match(stored.etag)
+        raise DataError(f"{layout.CLEANUP_MANIFEST}: {error}") from error
+    if not isinstance(runs, list):
+        raise DataError(f"{layout.CLEANUP_MANIFEST}: runs are a {type(runs).__name__}, must be a list")
+    return runs

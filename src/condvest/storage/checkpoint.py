@@ -6,11 +6,14 @@ import json
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from typing import Final
 
+from condvest.errors import DataError
 from condvest.log import warn
 from condvest.storage import layout
-from condvest.storage.store import IF_ABSENT, Store, Stored, When, if_match
+from condvest.storage.second_look import settled
+from condvest.storage.store import Store, Stored, When
 
 _VERSION: Final = 1
 _AS_IT_IS: Final = ("interval_sessions", "calendar_version", "builder", "sources", "months")
@@ -33,24 +36,30 @@ class Checkpoint:
 
 
 def read_checkpoint(store: Store, sessions: int) -> tuple[Checkpoint | None, When]:
-    """Return the checkpoint, None where it is absent or cannot be read, and the condition for replacing it."""
+    """Return the checkpoint and the condition for replacing it; None where it is absent, or cannot be read twice in a row."""
     return read_checkpoints(store, [sessions])[sessions]
 
 
 def read_checkpoints(store: Store, intervals: Collection[int]) -> dict[int, tuple[Checkpoint | None, When]]:
     """Return the same for several intervals."""
     read = store.map([layout.checkpoint_key(sessions) for sessions in intervals], lambda _, stored: stored)
-    return {sessions: _decoded(sessions, stored) for sessions, stored in zip(intervals, read, strict=True)}
+    return {sessions: _settled(store, sessions, stored) for sessions, stored in zip(intervals, read, strict=True)}
 
 
-def _decoded(sessions: int, stored: Stored | None) -> tuple[Checkpoint | None, When]:
-    if stored is None:
-        return None, IF_ABSENT
+def _settled(store: Store, sessions: int, stored: Stored | None) -> tuple[Checkpoint | None, When]:
+    key = layout.checkpoint_key(sessions)
+    found = settled(store, key, stored, partial(_decoded, sessions))
+    if found.error is not None:
+        warn("checkpoint_unreadable", key=key, error=found.error, remedy="the interval is built anew")
+    return found.content, found.when
+
+
+def _decoded(sessions: int, stored: Stored) -> Checkpoint:
     try:
         content = json.loads(stored.data)
         if content["version"] != _VERSION or content["interval_sessions"] != sessions:
             raise ValueError(f"version {content['version']}, interval {content['interval_sessions']}")
-        checkpoint = Checkpoint(
+        return Checkpoint(
             interval_sessions=sessions,
             calendar_version=str(content["calendar_version"]),
             builder=str(content["builder"]),
@@ -58,11 +67,8 @@ def _decoded(sessions: int, stored: Stored | None) -> tuple[Checkpoint | None, W
             sources=_strings(content["sources"]),
             months=_strings(content["months"]),
         )
-        return checkpoint, if_match(stored.etag)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        key = layout.checkpoint_key(sessions)
-        warn("checkpoint_unreadable", key=key, error=error, remedy="the interval is built anew")
-        return None, if_match(stored.etag)
+        raise DataError(f"{layout.checkpoint_key(sessions)}: {error}") from error
 
 
 def write_checkpoint(store: Store, checkpoint: Checkpoint, when: When) -> None:

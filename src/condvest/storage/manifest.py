@@ -15,11 +15,12 @@ import pyarrow.compute as pc
 
 from condvest.domain.bars import UTC_MICROSECONDS
 from condvest.domain.symbols import is_valid_symbol
-from condvest.errors import CommitConflict, DataError, ObjectNotFound
+from condvest.errors import CommitConflict, DataError
 from condvest.log import warn
 from condvest.storage import layout
 from condvest.storage.parquet import decode, encode_table
-from condvest.storage.store import IF_ABSENT, PAGE, Store, Stored, When, if_match
+from condvest.storage.second_look import Look, look, settled
+from condvest.storage.store import PAGE, Store, Stored
 
 #: Changes kept a symbol: a resample that is further behind rebuilds the symbol.
 KEPT_CHANGES: Final = 12
@@ -91,20 +92,27 @@ def short_mark(etag: str) -> str:
 
 
 def read_manifest(store: Store) -> dict[str, Entry]:
-    """Return the entries by symbol; nothing for a manifest that is absent or cannot be read (which is logged)."""
-    return _read(store)[0]
+    """Return the entries by symbol; nothing for a manifest that is absent, or cannot be read at a second look either (logged)."""
+    return _told(look(store, layout.MANIFEST, _decoded))
 
 
-def entries_in(stored: Stored | None) -> dict[str, Entry]:
+def entries_in(store: Store, stored: Stored | None) -> dict[str, Entry]:
     """Return what `read_manifest` does, of an object that was read together with others; None: it is absent."""
-    if stored is None:
-        return {}
+    return _told(settled(store, layout.MANIFEST, stored, _decoded))
+
+
+def _told(found: Look[dict[str, Entry]]) -> dict[str, Entry]:
+    if found.error is not None:
+        warn("manifest_unreadable", key=layout.MANIFEST, error=found.error, remedy="it is a cache and is built again")
+    return found.content or {}
+
+
+def _decoded(stored: Stored) -> dict[str, Entry]:
     try:
         table = decode(stored.data, SCHEMA, layout.MANIFEST, needed=SCHEMA.names)
         return {entry.symbol: entry for entry in _entries(table)}
-    except (DataError, TypeError, KeyError, OverflowError) as error:
-        warn("manifest_unreadable", key=layout.MANIFEST, error=error, remedy="it is a cache and is built again")
-        return {}
+    except (TypeError, KeyError, OverflowError) as error:
+        raise DataError(f"{layout.MANIFEST}: {error}") from error
 
 
 def listing_cuts(entries: Mapping[str, Entry]) -> list[str]:
@@ -131,28 +139,21 @@ def update_manifest(store: Store, entries: Iterable[Entry], *, gone: Iterable[st
     """
     fresh, lost = {entry.symbol: entry for entry in entries}, set(gone)
     for _ in range(_ATTEMPTS):
-        known, when = _read(store)
+        found = look(store, layout.MANIFEST, _decoded)
+        known = _told(found)
         merged = {
             symbol: entry for symbol, entry in {**known, **fresh}.items() if symbol not in lost or symbol in fresh
         }
         if merged == known:
             return False
         try:
-            store.put(layout.MANIFEST, _encode(merged), when=when)
+            store.put(layout.MANIFEST, _encode(merged), when=found.when)
         except CommitConflict:
             continue
         return True
     raise CommitConflict(
         f"{layout.MANIFEST}: {_ATTEMPTS} other writers were first; run again when fewer jobs run at once"
     )
-
-
-def _read(store: Store) -> tuple[dict[str, Entry], When]:
-    try:
-        stored = store.get(layout.MANIFEST)
-    except ObjectNotFound:
-        return {}, IF_ABSENT
-    return entries_in(stored), if_match(stored.etag)
 
 
 def _entries(table: pa.Table) -> Iterable[Entry]:

@@ -11,12 +11,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from condvest.domain.bars import ANSWER_SCHEMA, PRICE_NAMES
-from condvest.errors import CommitConflict, DataError, ObjectNotFound
+from condvest.errors import CommitConflict, DataError
 from condvest.log import warn
 from condvest.storage import layout
 from condvest.storage.manifest import short_mark
 from condvest.storage.parquet import decode, encode_recent
-from condvest.storage.store import IF_ABSENT, Store, When, if_match
+from condvest.storage.second_look import look
+from condvest.storage.store import Store, Stored, When
 
 #: How many days before its own last bar a symbol's rows reach back.
 RECENT_DAYS: Final = 120
@@ -43,7 +44,7 @@ class Recent:
 
 
 def read_recent(store: Store) -> Recent:
-    """Return the cached bars; nothing where the object is absent or cannot be read (which is logged)."""
+    """Return the cached bars; nothing where it is absent, or cannot be read at a second look either (logged)."""
     return _read(store)[0]
 
 
@@ -94,17 +95,16 @@ def _encoded(by_symbol: dict[str, tuple[str, pa.Table]]) -> bytes:
 
 
 def _read(store: Store) -> tuple[Recent, bytes, When]:
-    try:
-        stored = store.get(layout.RECENT_BARS)
-    except ObjectNotFound:
-        return Recent({}), b"", IF_ABSENT
-    when = if_match(stored.etag)
-    try:
-        table = decode(stored.data, SCHEMA, layout.RECENT_BARS, needed=_NEVER_NULL).combine_chunks()
-        return Recent(_by_symbol(table)), stored.data, when
-    except DataError as error:
-        warn("recent_bars_unreadable", key=layout.RECENT_BARS, error=error, remedy="it is a cache and is built again")
-        return Recent({}), stored.data, when
+    found = look(store, layout.RECENT_BARS, _decoded)
+    if found.error is not None:
+        remedy = "it is a cache and is built again"
+        warn("recent_bars_unreadable", key=layout.RECENT_BARS, error=found.error, remedy=remedy)
+    return found.content or Recent({}), found.stored.data if found.stored is not None else b"", found.when
+
+
+def _decoded(stored: Stored) -> Recent:
+    table = decode(stored.data, SCHEMA, layout.RECENT_BARS, needed=_NEVER_NULL)
+    return Recent(_by_symbol(table.combine_chunks()))
 
 
 def _by_symbol(table: pa.Table) -> dict[str, tuple[str, pa.Table]]:
