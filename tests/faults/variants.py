@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext, suppress
 from datetime import date
+from types import ModuleType
 from typing import Any
 
 import pyarrow as pa
@@ -37,12 +38,12 @@ def ledger_before_data(_site: Site) -> None:
         fetch.log.record([row], watermarks=watermarks, reason="fetch", now=fetch.now)
         write_bars(fetch.store, bars, now=fetch.now)
 
-    fetch_bars._complete = complete
+    _replace("_complete", complete, fetch_bars)
 
 
 def delete_before_verify(_site: Site) -> None:
     """What is past retention goes by its age alone (rule 3)."""
-    vacuum.contains = consolidate.contains = lambda *_: True  # type: ignore[attr-defined]
+    _replace("contained", lambda _, rows: [True] * len(rows), vacuum, consolidate)
 
 
 class _Plain(SteppedStore):
@@ -102,12 +103,19 @@ def landing_after_bronze(_site: Site) -> None:
         at, objects = landing(fetch, answer)
         return at, [item for item in objects if not item[0].startswith(layout.LANDING)]
 
-    fetch_bars.landing = fetch_bulk.landing = late  # type: ignore[attr-defined]
+    _replace("landing", late, fetch_bars, fetch_bulk)
 
 
 def no_turns(_site: Site) -> None:
     """Fetches do not wait for each other."""
     State.exclusive = lambda *_, **__: nullcontext()  # type: ignore[assignment,method-assign]
+
+
+def _replace(name: str, broken: Callable[..., Any], *modules: ModuleType) -> None:
+    """Put something broken in place of what modules use; AttributeError where they no longer do, or nothing would be broken."""
+    for module in modules:
+        getattr(module, name)
+        setattr(module, name, broken)
 
 
 VARIANTS: dict[str, Callable[[Site], None]] = {
