@@ -98,17 +98,18 @@ def in_chunks(pool: Executor, work: Callable[[K], T], items: Iterable[K], *, ahe
     `ahead` times as many are under way. What came before the first error in its own handful is yielded before it is raised.
     """
     source, under_way = iter(items), deque[tuple[Future[None], list[T]]]()
-
-    def start(part: list[K]) -> Future[None]:
-        done: list[T] = []
-        future = pool.submit(done.extend, map(work, part))  # keeps what came before an error
-        under_way.append((future, done))
-        return future
-
     try:
-        for _ in in_order(start, iter(lambda: list(islice(source, size)), []), ahead=ahead):
-            yield from under_way.popleft()[1]
-    except Exception:  # raised again, after what came before it
-        if under_way and under_way[0][0].done():
-            yield from under_way[0][1]
-        raise
+        while True:
+            while len(under_way) < ahead and (part := [*islice(source, size)]):
+                done: list[T] = []
+                under_way.append((pool.submit(done.extend, map(work, part)), done))
+            if not under_way:
+                return
+            future, done = under_way[0]
+            wait([future])
+            yield from done  # up to an error, which is raised now
+            future.result()
+            under_way.popleft()
+    finally:
+        for future, _ in under_way:
+            future.cancel()

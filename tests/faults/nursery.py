@@ -155,7 +155,7 @@ def _live(request: Request, link: Connection) -> None:
             outcome = "done", repr(getattr(report, "left", None) or "")
     except CondvestError as error:
         outcome = "failed", f"{type(error).__name__}: {error}"
-    except Exception as error:  # noqa: BLE001 - the parent tells of it
+    except Exception as error:  # noqa: BLE001 - a child that ends without a word counts as killed: a bug must not
         outcome = "broken", "".join(traceback.format_exception(error))
     link.send(outcome)
 

@@ -68,7 +68,7 @@ def table_of(data: bytes) -> pa.Table | None:
         found = pq.read_table(io.BytesIO(data), partitioning=None)
         found.validate(full=True)
         found.to_pylist()
-    except Exception:  # noqa: BLE001 - whatever a reader says of garbage
+    except (pa.ArrowException, OSError, ValueError, OverflowError):
         return None
     return found
 

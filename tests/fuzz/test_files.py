@@ -145,24 +145,19 @@ def _assert_kept(before: dict[str, bytes], after: dict[str, bytes], rows: dict[s
 @pytest.mark.parametrize(
     "key", [layout.data_key("AAPL"), layout.SPLITS, layout.DIVIDENDS, layout.MANIFEST, layout.RECENT_BARS]
 )
-def test_each_column_with_each_value(key: str) -> None:
+def test_each_column_with_each_value(key: str, subtests: pytest.Subtests) -> None:
     """What reads a file takes it or names it: each column missing, twice, null, of another type, with each odd value."""
     store = open_store(f"memory://{uuid.uuid4().hex}")
     store.put_many(objects().items())
     for how, data in every_spoiling(key):
         store.put(key, data)
-        for read in (
-            lambda: (read_manifest(store), read_recent(store)),
-            lambda: (read_splits(store), read_dividends(store)),
-            lambda: Lake(store).bars("AAPL", interval="3d", adjusted="all").to_pylist(),
-            lambda: Lake(store).symbols().to_pylist(),
-            lambda: read_file(key, store.get(key)) if key.endswith("data.parquet") else None,
-        ):
-            try:
-                _ends_well(read)
-            except Exception as error:  # raised again, with what was read
-                error.add_note(f"{key}: {how}")
-                raise
+        with subtests.test(how):
+            _ends_well(lambda: (read_manifest(store), read_recent(store)))
+            _ends_well(lambda: (read_splits(store), read_dividends(store)))
+            _ends_well(lambda: Lake(store).bars("AAPL", interval="3d", adjusted="all").to_pylist())
+            _ends_well(lambda: Lake(store).symbols().to_pylist())
+            if key.endswith("data.parquet"):
+                _ends_well(lambda: read_file(key, store.get(key)))
 
 
 def _bars() -> list[str]:

@@ -9,7 +9,6 @@ import logging
 import os
 import sys
 import time
-import traceback
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -113,6 +112,7 @@ def handle(
 ) -> Answer:
     """Do one invocation of a function and return its answer; what goes wrong is logged and raised, by its own class.
 
+    A bug is raised as it is: Lambda logs it with its traceback, under the same id.
     `service` is the function's name. `secrets` fills in what this function alone may read. Metrics are written once, whether
     it ends well or not.
     """
@@ -131,10 +131,6 @@ def handle(
     except CondvestError as error:
         logger.error("failed", extra={"kind": type(error).__name__, "error": str(error)})
         raise
-    except Exception as error:  # the entry point: logged and raised again
-        # Its words might hold a secret: where it happened is enough to find out what.
-        logger.error("failed", extra={"kind": type(error).__name__, "error": "unexpected", "where": _where(error)})
-        raise
     finally:
         meter(service, measures | {"Seconds": round(time.perf_counter() - started, 3)})
     logger.info("answered", extra={"answer": {name: shortened(_brief(value)) for name, value in answer.items()}})
@@ -146,12 +142,6 @@ def _brief(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     return {name: shortened(item if not isinstance(item, dict) else sorted(item)) for name, item in value.items()}
-
-
-def _where(error: Exception) -> list[str]:
-    return [
-        f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)[-10:]
-    ]
 
 
 def _together(before: Left | None, left: list[str]) -> Left | None:

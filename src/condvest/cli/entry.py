@@ -131,7 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Who read our output has seen enough; what is still buffered must not fail at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return LEFT
-    except Exception as error:  # the entry point: said and raised again
+    except Exception as error:  # with --json stdout has one object whatever happens; a bug goes on with its traceback
         if as_json:
             _tell("this is a bug in condvest; its traceback is on stderr: please report it", type(error).__name__, True)
         raise
