@@ -21,7 +21,7 @@ from condvest.storage.opening import open_store
 from condvest.storage.parquet import encode_history, encode_row
 from integration.jobs_kit import DAYS, SYMBOLS, Kit, bar, market_of, survive_every_kill
 from integration.watched_lake import pass_by
-from servers.faulty_proxy import Answer, SpoilAnswer, running_proxy
+from servers.faulty_proxy import Answer, FaultyProxy, SpoilAnswer, running_proxy
 from servers.seaweed import S3Server
 
 DAY, NEXT, THIRD = DAYS[:3]
@@ -379,76 +379,52 @@ def test_D03_a_file_that_cannot_be_asked_for_is_not_absent(small: Kit, error: Ex
     small.assert_as_rebuilt()
 
 
-@pytest.mark.s3
-def test_D03_a_server_that_refuses_a_read_is_not_taken_for_an_empty_lake(
-    s3_server: S3Server,
-    s3_url: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """On the wire: a real S3 server behind a proxy that answers the read with 403."""
-    with Kit(tmp_path, market=market_of(DAYS[:3], FEW[:1]), lake_url=s3_url) as kit:
+@pytest.fixture
+def wired(
+    s3_server: S3Server, s3_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[Kit, FaultyProxy]]:
+    """A lake of one symbol on a real S3 server, whose jobs go through a proxy; `kit.store` goes there directly."""
+    with (
+        Kit(tmp_path, market=market_of(DAYS[:3], FEW[:1]), lake_url=s3_url) as kit,
+        running_proxy(s3_server.endpoint_url) as proxy,
+    ):
         filled(kit)
-        before = kit.files(layout.BRONZE)
-        with running_proxy(s3_server.endpoint_url) as proxy:
-            monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
-            kit.lake.store = open_store(s3_url)
-            # The listing and the manifest pass; the file itself is refused.
-            proxy.faults["GET"] = [None, None]
-            proxy.always["GET"] = Answer(403)
-            with pytest.raises(ConfigError, match="403"):
-                kit.consolidate()
-            assert "PUT" not in proxy.seen
-        kit.lake.store = kit.store
-        assert kit.files(layout.BRONZE) == before
-        kit.consolidate()
-        assert len(kit.consolidated("AAPL")) == 3
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+        kit.lake.store = open_store(s3_url)
+        yield kit, proxy
 
 
 @pytest.mark.s3
-def test_a_file_that_the_network_spoiled_is_not_taken_for_a_bad_one(
-    s3_server: S3Server,
-    s3_url: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_D03_a_server_that_refuses_a_read_is_not_taken_for_an_empty_lake(wired: tuple[Kit, FaultyProxy]) -> None:
+    """On the wire: the server's answer to the read is 403."""
+    kit, proxy = wired
+    before = kit.files(layout.BRONZE)
+    # The listing and the manifest pass; the file itself is refused.
+    proxy.faults["GET"] = [None, None]
+    proxy.always["GET"] = Answer(403)
+    with pytest.raises(ConfigError, match="403"):
+        kit.consolidate()
+    assert "PUT" not in proxy.seen
+    proxy.always.clear()
+    assert kit.files(layout.BRONZE) == before
+    kit.consolidate()
+    assert len(kit.consolidated("AAPL")) == 3
+
+
+@pytest.mark.s3
+def test_a_file_that_the_network_spoiled_is_not_taken_for_a_bad_one(wired: tuple[Kit, FaultyProxy]) -> None:
     """A full run replaces what cannot be read; what reads otherwise the second time is read again, and keeps all its bars."""
-    with Kit(tmp_path, market=market_of(DAYS[:3], FEW[:1]), lake_url=s3_url) as kit:
-        filled(kit).after(days=40).consolidate()
-        kit.store.delete_many(kit.listed(layout.landing_prefix("range")))  # landing has one session of three
-        left = [SpoilAnswer()]
-        with running_proxy(s3_server.endpoint_url) as proxy:
-            monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
-            kit.lake.store = open_store(s3_url)
-            proxy.weather = lambda method, path: (
-                left.pop() if left and method == "GET" and path.endswith("AAPL/data.parquet") else None
-            )
-            assert kit.consolidate(force_full=True).files_set_aside == 0
-        assert left == []
-        kit.lake.store = kit.store
-        assert kit.closes_of_data("AAPL") == {DAY: 100.0, NEXT: 101.0, THIRD: 102.0}
-        assert kit.listed(layout.QUARANTINE) == []
-
-
-def test_a_manifest_that_the_network_spoiled_begins_no_history_anew(small: Kit) -> None:
-    """It tells that a lost `data.parquet` held more than what is left: read once more it still does."""
-    small.consolidate(skip_cleanup=True)
-    small.store.delete_many([AAPL])
-    small.evening(DAYS[3]).fetch(DAYS[3])
-    small.lake.spoil(layout.MANIFEST)
-    (left,) = small.consolidate(skip_cleanup=True).left
-    assert left.startswith(f"{AAPL}: is gone, though it held 3 bars")
-    assert AAPL not in small.listed()
-
-
-def test_a_file_that_reads_otherwise_each_time_ends_the_run(small: Kit) -> None:
-    """It is neither used nor replaced, and the error says what may have happened."""
-    small.consolidate(skip_cleanup=True)
-    before = small.files()
-    small.lake.spoil(AAPL, times=100)
-    with pytest.raises(CommitConflict, match="another writer was first, or two readings of a file differed"):
-        small.consolidate(force_full=True, skip_cleanup=True)
-    assert small.files() == before
+    kit, proxy = wired
+    kit.after(days=40).consolidate()
+    kit.store.delete_many(kit.listed(layout.landing_prefix("range")))  # landing has one session of three
+    left = [SpoilAnswer()]
+    proxy.weather = lambda method, path: (
+        left.pop() if left and method == "GET" and path.endswith("AAPL/data.parquet") else None
+    )
+    assert kit.consolidate(force_full=True).files_set_aside == 0
+    assert left == []
+    assert kit.closes_of_data("AAPL") == {DAY: 100.0, NEXT: 101.0, THIRD: 102.0}
+    assert kit.listed(layout.QUARANTINE) == []
 
 
 # --- two writers ------------------------------------------------------------------------------------------------
