@@ -1,8 +1,9 @@
 """Where the CPU seconds of a job go: each part by the thread that does it, summed over all threads.
 
-    python benchmarks/parts.py resample|consolidate [--symbols 5400] [--folder /dev/shm/condvest-parts]
+    python benchmarks/parts.py resample|day|consolidate [--symbols 5400] [--folder /dev/shm/condvest-parts]
 
-Parts do not overlap; what none of them is (planning, listing, threads that wait for each other) is `the rest`.
+`resample` builds silver from nothing, `day` brings it up by one session, `consolidate` merges one. Parts do not overlap; what
+none of them is (planning, listing, threads that wait for each other) is `the rest`.
 """
 
 from __future__ import annotations
@@ -41,7 +42,23 @@ _PARTS: dict[str, list[tuple[Any, str, str]]] = {
         (silver_write, "period_table", "one column each"),
         (silver_write, "encode_periods", "encode month files"),
     ],
+    "day": [
+        (resampling, "_sources", "list bronze; read manifest, splits"),
+        (silver_build, "read_recent", "read recent bars"),
+        (silver_build, "_cached", "take the bars that reach back"),
+        (silver_build, "_block", "one array a column, judge splits"),
+        (silver_build, "resample", "the kernel, six intervals"),
+        (silver_build, "by_month", "order by month"),
+        (resampling, "read_checkpoints", "read checkpoints"),
+        (resampling, "list_months", "list months"),
+        (resampling, "plan_interval", "plan six intervals"),
+        (silver_write, "_kept", "read what months hold"),
+        (silver_write, "period_table", "one column each"),
+        (silver_write, "encode_periods", "encode month files"),
+    ],
     "consolidate": [
+        (consolidation, "_planned", "list bronze, plan"),
+        (merging, "_committed", "entries of the manifest"),
         (merging, "read_files", "decode and check every file"),
         (merging, "_combined", "merge"),
         (merging, "encode_history", "encode every data.parquet"),
@@ -69,11 +86,17 @@ def main() -> None:
     bench = Bench(SIZES["full"], options.folder, Board(1))
     lake = bench.made("market", options.symbols, 20, pending=1)
     store = open_store(str(bench.with_pending(lake, "market", "work")))
+    calendar = Calendar.shipped()
+    if options.job == "day":
+        resampling.resample(store, calendar=calendar)
+        consolidation.consolidate(store, now=_NOW)
     seconds = _watched([*_PARTS[options.job], *_STORE])
     started, used = time.perf_counter(), time.process_time()
     if options.job == "resample":
         store.delete_many([info.key for info in store.list("silver/")])
-        resampling.resample(store, calendar=Calendar.shipped(), force_full=True)
+        resampling.resample(store, calendar=calendar, force_full=True)
+    elif options.job == "day":
+        resampling.resample(store, calendar=calendar)
     else:
         consolidation.consolidate(store, now=_NOW)
     wall, used = time.perf_counter() - started, time.process_time() - used

@@ -24,10 +24,10 @@ from condvest.jobs.repair import RepairReport, repair
 from condvest.jobs.repair_state import repair_watermarks
 from condvest.jobs.resample import resample
 from condvest.jobs.verify import VerifyReport, verify
-from condvest.storage import layout
+from condvest.storage import fetched, layout
 from condvest.storage.closures import record_closures
 from condvest.storage.manifest import read_manifest
-from condvest.storage.parquet import encode_history, encode_row
+from condvest.storage.parquet import encode_fetched, encode_history, encode_row
 from integration.jobs_kit import DAYS, SYMBOLS, Kit, bar, market_of
 from integration.watched_lake import Killed
 
@@ -204,7 +204,7 @@ CASES: dict[str, Case] = {
     "closures": Case(layout.CLOSURES, set(), {"closures"}, "copy"),
     "manifest": Case(layout.MANIFEST, set(), {"cache"}, "repair"),
     "recent bars": Case(layout.RECENT_BARS, set(), {"cache"}, "repair"),
-    "fetched bars": Case(layout.fetched_key(PENDING), set(), {"cache"}, "remove"),
+    "fetched bars": Case(layout.fetched_key(PENDING), set(), set(), "remove"),
 }
 for sessions in INTERVALS:
     CASES[f"checkpoint {sessions}d"] = Case(layout.checkpoint_key(sessions), set(), {"checkpoint"}, "repair")
@@ -520,6 +520,18 @@ def test_what_a_killed_fetch_left_is_not_a_repairs_work(lake: Kit) -> None:
         lake.fetch()
     lake.lake.kill_at(None)
     assert lake.repair().nothing_new
+
+
+def test_fetched_bars_that_are_untrue_are_removed(lake: Kit) -> None:
+    """A consolidation would believe them; without them it reads the files."""
+    key = layout.fetched_key(PENDING)
+    rows = lake.table(key).to_pylist()
+    rows[0]["close"] += 0.5
+    lake.store.put(key, encode_fetched(pa.Table.from_pylist(rows, fetched.SCHEMA)))
+    assert broken(check(lake)) == {"cache"}
+    assert f"{key}: removed, as it was not what the date= files hold" in lake.repair().repaired
+    assert key not in lake.listed()
+    assert (broken(check(lake)), lake.repair().repaired) == (set(), [])
 
 
 def test_a_session_that_was_recorded_as_incomplete_is_looked_at_again(lake: Kit) -> None:

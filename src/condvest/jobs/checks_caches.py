@@ -66,8 +66,9 @@ class CachesCheck:
         if self._is_readable(layout.RECENT_BARS, recent.SCHEMA):
             self._recent = recent.read_recent(self.store)
         self._fetched, errors = try_fetched(self.store, fetched_sessions(self.store))
-        for error in errors.values():
-            self._untrue(error.split(";")[0])
+        for error in errors.values():  # no rule is broken: all do without it
+            self.findings.wrong.caches = True
+            self.findings.notice("cache", error.split(";")[0], _REMOVE)
 
     def _is_readable(self, key: str, schema: pa.Schema) -> bool:
         try:
@@ -96,7 +97,8 @@ class CachesCheck:
             self._gone.add(content.symbol)
         for file, row in content.daily:
             if self._fetched.is_other(content.symbol, file.session, file.etag, row):
-                self._untrue(f"{layout.fetched_key(file.session)}: {content.symbol} is not as in its date= file")
+                what = f"{layout.fetched_key(file.session)}: {content.symbol} is not as in its date= file"
+                self._broken(what, _REMOVE)
         if content.is_known:
             self._check_pending(content, entry if trusted else None)
 
@@ -131,9 +133,6 @@ class CachesCheck:
     def _broken(self, what: str, remedy: str = _REPAIR) -> None:
         self.findings.wrong.caches = True
         self.findings.broken("cache", what, remedy)
-
-    def _untrue(self, what: str) -> None:
-        self._broken(what, _REMOVE)
 
     def finish(self) -> None:
         """Report what concerns the caches as a whole, and what waits to be merged."""
