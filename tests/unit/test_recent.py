@@ -8,12 +8,12 @@ from datetime import UTC, date, datetime, timedelta
 import pyarrow as pa
 import pytest
 
-from condvest.domain.bars import ANSWER_SCHEMA, DAILY_SCHEMA
+from condvest.domain.bars import DAILY_SCHEMA
 from condvest.errors import CommitConflict, TransientError
 from condvest.storage import layout, recent
 from condvest.storage.opening import open_store
 from condvest.storage.parquet import decode, encode_recent
-from condvest.storage.recent import RECENT_DAYS, RecentWriter, read_recent
+from condvest.storage.recent import RECENT_DAYS, VALUES, RecentWriter, read_recent
 from condvest.storage.store import Store, When
 
 LAST = date(2025, 11, 14)
@@ -44,15 +44,14 @@ def write(store: Store, *histories: tuple[pa.Table, str]) -> bool:
 
 
 def test_the_last_months_of_a_symbol_come_back(memory: Store) -> None:
-    """All bars since 120 days before its last one, without `ingested_at`; and the date from which all are there."""
+    """All bars since 120 days before its last one, without `symbol` and `ingested_at`; and the date from which all are there."""
     bars = history("AAPL", 200)
     assert write(memory, (bars, "e1"))
     found = read_recent(memory).of("AAPL", "e1")
     assert found is not None
     since, recent = found
     assert since == LAST - timedelta(days=RECENT_DAYS)
-    assert recent.schema.equals(ANSWER_SCHEMA)
-    assert recent.to_pylist() == bars.slice(200 - RECENT_DAYS - 1).select(ANSWER_SCHEMA.names).to_pylist()
+    assert recent.equals(bars.slice(200 - RECENT_DAYS - 1).select(VALUES))
 
 
 def test_bars_of_another_version_are_not_given(memory: Store) -> None:
@@ -68,7 +67,7 @@ def test_other_symbols_keep_their_bars(memory: Store) -> None:
     write(memory, (history("AAPL", 2), "a2"))
     recent = read_recent(memory)
     assert recent.of("AAPL", "a1") is None
-    assert {symbol: bars.num_rows for symbol, (_, bars) in recent.by_symbol.items()} == {"AAPL": 2, "BCpC": 3}
+    assert {symbol: span.stop - span.begin for symbol, span in recent.spans.items()} == {"AAPL": 2, "BCpC": 3}
 
 
 def test_the_same_bars_give_the_same_bytes_and_are_not_written_again(memory: Store) -> None:
@@ -83,9 +82,9 @@ def test_the_same_bars_give_the_same_bytes_and_are_not_written_again(memory: Sto
 def test_symbols_that_stopped_long_ago_are_left_out(memory: Store) -> None:
     """The cache grows with the living market, not with all that ever traded."""
     write(memory, (history("OLD", 9, LAST - timedelta(days=RECENT_DAYS + 1)), "o"), (history("NEW", 9), "n"))
-    assert set(read_recent(memory).by_symbol) == {"NEW"}
+    assert set(read_recent(memory).spans) == {"NEW"}
     write(memory, (history("ALSO", 9, LAST - timedelta(days=RECENT_DAYS)), "a"))
-    assert set(read_recent(memory).by_symbol) == {"ALSO", "NEW"}
+    assert set(read_recent(memory).spans) == {"ALSO", "NEW"}
 
 
 @pytest.mark.parametrize("body", [b"", b"not parquet", b"PAR1PAR1"])
@@ -94,7 +93,7 @@ def test_a_cache_that_cannot_be_read_counts_as_lost(
 ) -> None:
     """It is logged, and the next write replaces it."""
     memory.put(layout.RECENT_BARS, body)
-    assert read_recent(memory).by_symbol == {}
+    assert read_recent(memory).spans == {}
     assert "recent_bars_unreadable" in caplog.text
     assert write(memory, (history("AAPL", 3), "a1"))
     assert read_recent(memory).of("AAPL", "a1") is not None
@@ -123,7 +122,7 @@ def test_a_writer_that_is_second_joins_what_the_first_wrote(memory: Store, monke
 
     monkeypatch.setattr(memory, "put", second)
     assert write(memory, (history("AAPL", 3), "a1"))
-    assert set(read_recent(memory).by_symbol) == {"AAPL", "IBM"}
+    assert set(read_recent(memory).spans) == {"AAPL", "IBM"}
 
 
 def test_a_cache_that_cannot_be_written_stops_no_job(
@@ -145,4 +144,4 @@ def test_a_cache_out_of_order_counts_as_lost(memory: Store) -> None:
     rows = decode(memory.get(layout.RECENT_BARS).data, recent.SCHEMA, layout.RECENT_BARS)
     for spoiled in (pa.concat_tables([rows, rows]), rows.take([2, 1, 0])):
         memory.put(layout.RECENT_BARS, encode_recent(spoiled))
-        assert read_recent(memory).by_symbol == {}
+        assert read_recent(memory).spans == {}

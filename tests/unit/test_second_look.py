@@ -117,7 +117,7 @@ def test_recent_bars_that_are_spoiled_on_their_way_keep_their_symbols(lake: Lake
     add_recent(lake, "AAPL")
     lake.spoil(layout.RECENT_BARS)
     add_recent(lake, "IBM")
-    assert read_recent(lake).by_symbol.keys() == {"AAPL", "IBM"}
+    assert read_recent(lake).spans.keys() == {"AAPL", "IBM"}
 
 
 def test_a_checkpoint_that_is_spoiled_on_its_way_counts(lake: Lake) -> None:

@@ -34,7 +34,7 @@ class JobResult:
     """What came of a job, in plain values that JSON knows. `left`: what the next run has to do, one line each.
 
     `remaining`: how much it did not begin, as it was asked to stop; `counts` names it. `provider_bytes`: what came from the
-    provider, as transferred.
+    provider, as transferred. `seconds`: the job with its records, without the start of the process.
     """
 
     job: str
@@ -69,15 +69,16 @@ def run_job(
     The outcome is `partial` when something is left, `nothing_new` when the report says so and nothing was written or
     deleted, else `done`. `arguments` hold no secret. Its traffic is all that `app` asked since its last run.
     """
+    runs = app.runs  # opening the state is the process's start, not the job's work
     started, bytes_before = time.perf_counter(), app.provider_bytes
-    run = app.runs.start_run(job, {name: plain(value) for name, value in arguments.items()}, app.now())
+    run = runs.start_run(job, {name: plain(value) for name, value in arguments.items()}, app.now())
     try:
         report = work()
     except BaseException as error:
         # A message of ours holds no secret; another's might.
         reason = str(error) if isinstance(error, CondvestError) else type(error).__name__
         with suppress(CondvestError):  # the first error is the one to tell
-            app.runs.finish_run(run, "failed", counts={}, now=app.now(), traffic=app.take_traffic(), error=reason)
+            runs.finish_run(run, "failed", counts={}, now=app.now(), traffic=app.take_traffic(), error=reason)
         raise
     cost, remaining, counts = app.take_traffic(), list(left(report)), fields(report)
     is_new = not report.nothing_new or cost.puts or cost.deletes
@@ -85,7 +86,7 @@ def run_job(
     outcome: RunOutcome = "partial" if remaining or undone else "done" if is_new else "nothing_new"
     rest = f"{len(remaining)} left, first: {remaining[0]}" if remaining else None
     recorded = {name: shortened(value) for name, value in counts.items()}
-    app.runs.finish_run(run, outcome, counts=recorded, now=app.now(), traffic=cost, error=rest)
+    runs.finish_run(run, outcome, counts=recorded, now=app.now(), traffic=cost, error=rest)
     seconds = round(time.perf_counter() - started, 3)
     return JobResult(
         job=job,

@@ -14,7 +14,6 @@ import pyarrow as pa
 
 from condvest.aio import in_order
 from condvest.domain.actions import EPOCH, Split, applied_splits, judge_splits
-from condvest.domain.bars import ANSWER_SCHEMA
 from condvest.domain.calendar import Calendar
 from condvest.domain.resample import DailyBlock, Ints, SessionTable, daily_block, resample
 from condvest.errors import CommitConflict, DataError
@@ -23,18 +22,17 @@ from condvest.jobs.progress import Progress
 from condvest.jobs.silver_plan import IntervalPlan
 from condvest.jobs.spool import ByMonth, MonthSpool, by_month
 from condvest.storage import layout
-from condvest.storage.recent import Recent, read_recent
+from condvest.storage.recent import VALUES, Recent, read_recent
 from condvest.storage.store import Store, Stored
 
 #: What a symbol's bars come from: cached bars, or a key and the object under it.
 _Content: TypeAlias = "pa.Table | tuple[str, Stored | None]"
 _THREADS: Final = 2
-#: Symbols that a thread computes at a time: memory grows with it, not with the market.
+#: Symbols that a thread computes at a time: memory grows with it, not with the market. Of cached bars there are few a symbol.
 _BLOCK_SYMBOLS: Final = 64
+_BLOCK_CACHED: Final = 512
 #: A split is judged by a close up to 15 days before it: cached bars must reach back so much further.
 _EVIDENCE: Final = timedelta(days=20)
-#: What is computed on: whose the bars are is known by their file.
-_VALUES: Final = ANSWER_SCHEMA.names[1:]
 _EVERYTHING: Final = np.iinfo(np.int32).min
 _NOTHING: Final = np.iinfo(np.int32).max
 
@@ -66,7 +64,8 @@ def compute(
     """Compute the dirty groups of every interval and spool them. Memory is bounded by a block of 256 symbols."""
     starts = {plan.interval_sessions: group_starts(work, plan) for plan in plans}
     wanted = [name for name in work.names if any(plan.rebuild or name in plan.dirty for plan in plans)]
-    cached = {} if any(plan.rebuild for plan in plans) else _cached(work, wanted, read_recent(store), starts)
+    is_partial = bool(wanted) and not any(plan.rebuild for plan in plans)
+    cached = _cached(work, wanted, read_recent(store), starts) if is_partial else {}
     unread = [layout.data_key(symbol) for symbol in wanted if symbol not in cached]
     # One reading for all blocks: the next ones are read while some are computed.
     read = store.map(unread, lambda key, stored: (key, stored))
@@ -79,12 +78,13 @@ def compute(
             for sessions in starts
         }
 
+    at_a_time = _BLOCK_SYMBOLS if unread else _BLOCK_CACHED
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="condvest-resample") as pool:
-        found = in_order(lambda block: pool.submit(built, block), blocks(contents, _BLOCK_SYMBOLS), ahead=_THREADS)
+        found = in_order(lambda block: pool.submit(built, block), blocks(contents, at_a_time), ahead=_THREADS)
         for done, bars in enumerate(found, 1):
             for sessions, of_interval in bars.items():
                 spools[sessions].add(of_interval)
-            progress("resample", min(done * _BLOCK_SYMBOLS, len(wanted)), len(wanted))
+            progress("resample", min(done * at_a_time, len(wanted)), len(wanted))
     return Computed(len(unread), len(cached))
 
 
@@ -109,11 +109,12 @@ def group_starts(work: Work, plan: IntervalPlan) -> Ints:
 def _cached(work: Work, symbols: Sequence[str], recent: Recent, starts: Mapping[int, Ints]) -> dict[str, pa.Table]:
     """Return the cached bars of the symbols for which they reach back far enough."""
     cached = {}
+    firsts = np.minimum.reduce(list(starts.values())).tolist()
     for symbol in symbols:
-        first = min(int(of_interval[work.codes[symbol]]) for of_interval in starts.values())
+        first = firsts[work.codes[symbol]]
         found = recent.of(symbol, work.etags[symbol])
         if found is not None and first != _EVERYTHING and found[0] <= EPOCH + timedelta(days=first) - _EVIDENCE:
-            cached[symbol] = found[1].select(_VALUES)
+            cached[symbol] = found[1]
     return cached
 
 
@@ -129,9 +130,7 @@ def history(file: ReadFile) -> pa.Table:
 def _block(work: Work, block: Sequence[tuple[str, _Content]]) -> tuple[DailyBlock, list[tuple[int, Split]]]:
     symbols = [symbol for symbol, _ in block]
     files = iter(read_files([content for _, content in block if not isinstance(content, pa.Table)]))
-    tables = [
-        content if isinstance(content, pa.Table) else history(next(files)).select(_VALUES) for _, content in block
-    ]
+    tables = [content if isinstance(content, pa.Table) else history(next(files)).select(VALUES) for _, content in block]
     counts = np.array([table.num_rows for table in tables])
     codes = np.repeat(np.array([work.codes[symbol] for symbol in symbols], np.int32), counts)
     daily = daily_block(pa.concat_tables(tables).combine_chunks(), codes, work.table)

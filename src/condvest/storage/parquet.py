@@ -70,24 +70,36 @@ def encode_table(table: pa.Table) -> bytes:
     return _encode(table, _COMMON)
 
 
-def decode(data: bytes, schema: pa.Schema, key: str, *, needed: Sequence[str] = ()) -> pa.Table:
+def coded(schema: pa.Schema, repeated: Sequence[str]) -> pa.Schema:
+    """Return a schema with some columns of texts as dictionaries: where values repeat, codes are smaller and faster."""
+    texts = pa.dictionary(pa.int32(), pa.string())
+    return pa.schema([field.with_type(texts) if field.name in repeated else field for field in schema])
+
+
+def decode(
+    data: bytes, schema: pa.Schema, key: str, *, needed: Sequence[str] = (), repeated: Sequence[str] = ()
+) -> pa.Table:
     """Decode a parquet file and hold it against its schema; the columns `needed` must hold no nulls.
+
+    Texts of the columns `repeated` come as dictionaries; see `coded`.
 
     Raises:
         DataError: the bytes are no parquet file, a column is missing or of another type, or a value in it is none (texts
             that are not UTF-8, dates outside the years 1 to 9999); it names the key.
     """
-    table = read_table(data, schema, key)
+    table = read_table(data, schema, key, repeated=repeated)
     problem = unsound(table, needed)
     if problem:
         raise DataError(f"{key}: {problem}; restore it from a copy or a version of the object")
     return table
 
 
-def read_table(data: bytes, schema: pa.Schema, key: str) -> pa.Table:
+def read_table(data: bytes, schema: pa.Schema, key: str, *, repeated: Sequence[str] = ()) -> pa.Table:
     """Decode as `decode` does, but for the values, which have to be looked at with `unsound`."""
     try:
-        with pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True) as file:
+        with pq.ParquetFile(
+            pa.BufferReader(data), read_dictionary=list(repeated) or None, page_checksum_verification=True
+        ) as file:
             table = file.read(columns=schema.names, use_threads=False)
     except (pa.ArrowException, OSError, ValueError) as error:
         what = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -95,7 +107,7 @@ def read_table(data: bytes, schema: pa.Schema, key: str) -> pa.Table:
             f"{key}: not a readable parquet file ({what}); restore it from a copy or a version of the object, or delete it"
             " and run `condvest consolidate --force-full`, which rebuilds from landing"
         ) from error
-    return conform(table, schema, key)
+    return conform(table, coded(schema, repeated) if repeated else schema, key)
 
 
 def unsound(table: pa.Table, needed: Sequence[str]) -> str | None:

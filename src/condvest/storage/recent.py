@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Final
 
 import pyarrow as pa
@@ -15,32 +16,62 @@ from condvest.errors import CommitConflict, DataError
 from condvest.log import warn
 from condvest.storage import layout
 from condvest.storage.manifest import short_mark
-from condvest.storage.parquet import decode, encode_recent
+from condvest.storage.parquet import coded, decode, encode_recent
 from condvest.storage.second_look import look
 from condvest.storage.store import Store, Stored, When
 
 #: How many days before its own last bar a symbol's rows reach back.
 RECENT_DAYS: Final = 120
+_REACH: Final = timedelta(days=RECENT_DAYS)
 _ATTEMPTS: Final = 20
 _NEVER_NULL: Final = ("symbol", "date", *PRICE_NAMES, "volume", "source")
 SCHEMA: Final = pa.schema([*ANSWER_SCHEMA, pa.field("source", pa.string())])
+#: Columns whose values repeat row after row: in memory they are codes into a dictionary.
+_REPEATED: Final = ("symbol", "source")
+#: The columns of one symbol's bars, `ANSWER_SCHEMA` without `symbol`.
+VALUES: Final = ANSWER_SCHEMA.names[1:]
+#: Histories of which a part is kept lie in memory whole until so many are copied together.
+_AT_A_TIME: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The rows of one symbol, `begin` to before `stop`; its last session; and `source`, the `short_mark` of their version."""
+
+    source: str
+    last: date
+    begin: int
+    stop: int
 
 
 @dataclass(frozen=True, slots=True)
 class Recent:
-    """Recent bars by symbol: every bar that the symbol has since `RECENT_DAYS` before its last one, and their source.
+    """Recent bars: every bar that a symbol has since `RECENT_DAYS` before its last one, and where each symbol's lie.
 
-    True of the `data.parquet` whose `short_mark` is the source, and of no other version.
+    True of the `data.parquet` whose `short_mark` is the source, and of no other version. `rows` have `SCHEMA`, with `symbol`
+    and `source` as dictionaries.
     """
 
-    by_symbol: dict[str, tuple[str, pa.Table]]
+    rows: pa.Table
+    spans: dict[str, Span]
+    _values: pa.Table
+
+    @classmethod
+    def over(cls, rows: pa.Table) -> Recent:
+        """Find each symbol's rows; DataError where they do not follow each other, by date and of one version."""
+        return cls(rows, _spans(rows), rows.select(VALUES))
+
+    @classmethod
+    def nothing(cls) -> Recent:
+        """Return no bars."""
+        return cls.over(coded(SCHEMA, _REPEATED).empty_table())
 
     def of(self, symbol: str, etag: str) -> tuple[date, pa.Table] | None:
-        """Return the first date from which all bars are there, and the bars; None when they are of another version."""
-        source, bars = self.by_symbol.get(symbol, ("", None))
-        if bars is None or source != short_mark(etag):
+        """Return the first date from which all bars are there, and the bars (`VALUES`); None when they are of another version."""
+        span = self.spans.get(symbol)
+        if span is None or span.source != short_mark(etag):
             return None
-        return bars["date"][-1].as_py() - timedelta(days=RECENT_DAYS), bars
+        return span.last - _REACH, self._values.slice(span.begin, span.stop - span.begin)
 
 
 def read_recent(store: Store) -> Recent:
@@ -54,25 +85,27 @@ class RecentWriter:
     def __init__(self, store: Store) -> None:
         """Begin with nothing collected."""
         self._store = store
-        self._fresh: dict[str, tuple[str, pa.Table]] = {}
+        self._ends: list[tuple[pa.Table, date, str]] = []
+        self._fresh: list[Recent] = []
 
     def add(self, bars: pa.Table, etag: str) -> None:
         """Take the last bars of one symbol's history; they are copied, so that the history can go."""
-        since = bars["date"][-1].as_py() - timedelta(days=RECENT_DAYS)
-        last = bars.slice(max(0, bars.num_rows - RECENT_DAYS - 1)).select(ANSWER_SCHEMA.names)  # one bar a day at most
-        recent = last.filter(pc.greater_equal(last["date"], pa.scalar(since, pa.date32())))
-        self._fresh[bars["symbol"][0].as_py()] = (short_mark(etag), recent)
+        end = bars.slice(max(0, bars.num_rows - RECENT_DAYS - 1))  # one bar a day at most
+        self._ends.append((end, bars["date"][-1].as_py(), short_mark(etag)))
+        if len(self._ends) == _AT_A_TIME:
+            self._copy()
 
     def write(self) -> bool:
         """Put what was collected in place of the same symbols' older rows; return whether anything was written.
 
         Symbols whose last bar is more than `RECENT_DAYS` before the lake's last are left out.
         """
+        self._copy()
         if not self._fresh:
             return False
         for _ in range(_ATTEMPTS):
             known, body, when = _read(self._store)
-            fresh = _encoded({**known.by_symbol, **self._fresh})
+            fresh = encode_recent(_latest([known, *self._fresh]))
             if fresh == body:
                 return False
             try:
@@ -83,15 +116,40 @@ class RecentWriter:
         warn("recent_bars_not_written", reason=f"{_ATTEMPTS} other writers were first", remedy="it is only a cache")
         return False
 
+    def _copy(self) -> None:
+        """Copy what is kept of the histories at hand: the bars since `RECENT_DAYS` before the last one of each."""
+        if self._ends:
+            self._fresh.append(_recent(self._ends))
+            self._ends = []
 
-def _encoded(by_symbol: dict[str, tuple[str, pa.Table]]) -> bytes:
-    last = max(bars["date"][-1].as_py() for _, bars in by_symbol.values())
-    kept = [
-        bars.append_column(SCHEMA.field("source"), pa.repeat(pa.scalar(source, pa.string()), bars.num_rows))
-        for _, (source, bars) in sorted(by_symbol.items())
-        if bars["date"][-1].as_py() >= last - timedelta(days=RECENT_DAYS)
-    ]
-    return encode_recent(pa.concat_tables(kept).combine_chunks())
+
+def _recent(ends: Sequence[tuple[pa.Table, date, str]]) -> Recent:
+    stops = pa.array(accumulate(bars.num_rows for bars, _, _ in ends), pa.int32())
+
+    def each_row(values: pa.Array) -> pa.Array:
+        return pc.run_end_decode(pa.RunEndEncodedArray.from_arrays(stops, values))
+
+    since = each_row(pa.array([last - _REACH for _, last, _ in ends], pa.date32()))
+    source = each_row(pa.array([source for _, _, source in ends], pa.string()))
+    rows = pa.concat_tables([bars for bars, _, _ in ends]).select(ANSWER_SCHEMA.names)
+    rows = rows.append_column(SCHEMA.field("source"), source).filter(pc.greater_equal(rows["date"], since))
+    return Recent.over(rows.cast(coded(SCHEMA, _REPEATED)).combine_chunks())
+
+
+def _latest(parts: Iterable[Recent]) -> pa.Table:
+    """Return the rows of all symbols in order (`SCHEMA`); where several parts have a symbol, the last one counts."""
+    found = {symbol: (part.rows, span) for part in parts for symbol, span in part.spans.items()}
+    since = max(span.last for _, span in found.values()) - _REACH
+    runs = list[tuple[pa.Table, int, int]]()
+    for _, (rows, span) in sorted(found.items()):
+        if span.last < since:
+            continue
+        if runs and runs[-1][0] is rows and runs[-1][2] == span.begin:
+            runs[-1] = (rows, runs[-1][1], span.stop)
+        else:
+            runs.append((rows, span.begin, span.stop))
+    slices = [rows.slice(begin, stop - begin) for rows, begin, stop in runs]
+    return pa.concat_tables(slices).cast(SCHEMA).combine_chunks()
 
 
 def _read(store: Store) -> tuple[Recent, bytes, When]:
@@ -99,25 +157,28 @@ def _read(store: Store) -> tuple[Recent, bytes, When]:
     if found.error is not None:
         remedy = "it is a cache and is built again"
         warn("recent_bars_unreadable", key=layout.RECENT_BARS, error=found.error, remedy=remedy)
-    return found.content or Recent({}), found.stored.data if found.stored is not None else b"", found.when
+    return found.content or Recent.nothing(), found.stored.data if found.stored is not None else b"", found.when
 
 
 def _decoded(stored: Stored) -> Recent:
-    table = decode(stored.data, SCHEMA, layout.RECENT_BARS, needed=_NEVER_NULL)
-    return Recent(_by_symbol(table.combine_chunks()))
+    return Recent.over(decode(stored.data, SCHEMA, layout.RECENT_BARS, needed=_NEVER_NULL, repeated=_REPEATED))
 
 
-def _by_symbol(table: pa.Table) -> dict[str, tuple[str, pa.Table]]:
-    if table.num_rows == 0:
+def _spans(rows: pa.Table) -> dict[str, Span]:
+    if rows.num_rows == 0:
         return {}
-    symbols, sources, days = (table[name].combine_chunks() for name in ("symbol", "source", "date"))
-    begins = pc.not_equal(symbols[:-1], symbols[1:])
-    starts = [0, *(at + 1 for at in pc.indices_nonzero(begins).to_pylist())]
-    names, marks = symbols.take(pa.array(starts)).to_pylist(), sources.take(pa.array(starts)).to_pylist()
-    if pc.any(pc.and_(pc.invert(begins), pc.not_equal(sources[:-1], sources[1:]))).as_py():
+    symbols, sources, days = (rows[name].combine_chunks() for name in ("symbol", "source", "date"))
+    runs = pc.run_end_encode(symbols.indices)
+    stops = runs.run_ends.to_pylist()
+    names = symbols.dictionary.take(runs.values).to_pylist()
+    lasts = pa.array([stop - 1 for stop in stops])
+    if not set(pc.run_end_encode(sources.indices).run_ends.to_pylist()).issubset(stops):
         raise DataError(f"{layout.RECENT_BARS}: bars of one symbol are of two versions; it is built again")
-    if len(set(names)) < len(starts) or pc.all(pc.or_(begins, pc.less(days[:-1], days[1:]))).as_py() is False:
+    falls = pc.indices_nonzero(pc.greater_equal(days[:-1], days[1:])).to_pylist()
+    if len(set(names)) < len(names) or not {at + 1 for at in falls}.issubset(stops):
         raise DataError(f"{layout.RECENT_BARS}: rows are not in the order of symbol and date; it is built again")
-    bars = table.select(ANSWER_SCHEMA.names)
-    bounds = zip(names, marks, pairwise([*starts, table.num_rows]), strict=True)
-    return {name: (mark, bars.slice(begin, stop - begin)) for name, mark, (begin, stop) in bounds}
+    marks, ends = sources.take(lasts).to_pylist(), days.take(lasts).to_pylist()
+    return {
+        name: Span(mark, last, begin, stop)
+        for name, mark, last, (begin, stop) in zip(names, marks, ends, pairwise([0, *stops]), strict=True)
+    }
