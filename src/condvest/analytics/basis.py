@@ -40,7 +40,8 @@ class CorporateActions:
             return []
         splits = [action for action in known if isinstance(action, Split)]
         days, opens, closes = day_numbers(bars["date"]), floats(bars["open"]), floats(bars["close"])
-        return applied_splits(judge_splits(splits, days.tolist(), opens.tolist(), closes.tolist(), through=through))
+        # memoryviews: few of their items are looked at, and each is a plain number.
+        return applied_splits(judge_splits(splits, days.data, opens.data, closes.data, through=through))
 
     def dividends(self, symbol: str, *, through: date, as_of: datetime | None) -> list[Dividend]:
         """Return the dividends that went ex up to `through`, known at `as_of`, in the currency of the prices (USD)."""
