@@ -74,7 +74,7 @@ def test_a_history_that_vanishes_before_it_is_read_is_told_not_begun_anew() -> N
     (files,) = list_bronze(store)
     store.delete_many([layout.data_key("AA")])
     (found,) = merge_symbols(store, [MergeTask(files, files.daily)], read_manifest(store))
-    assert (found.written, found.bars) == (False, None)
+    assert (found.written, found.recent) == (False, None)
     assert "is gone, though it held 4 bars" in found.errors[0]
     assert not [files for files in list_bronze(store) if files.data_etag]
 

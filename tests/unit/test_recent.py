@@ -13,7 +13,7 @@ from condvest.errors import CommitConflict, TransientError
 from condvest.storage import layout, recent
 from condvest.storage.opening import open_store
 from condvest.storage.parquet import decode, encode_recent
-from condvest.storage.recent import RECENT_DAYS, VALUES, RecentWriter, read_recent
+from condvest.storage.recent import RECENT_DAYS, VALUES, RecentWriter, last_bars, read_recent
 from condvest.storage.store import Store, When
 
 LAST = date(2025, 11, 14)
@@ -39,7 +39,7 @@ def write(store: Store, *histories: tuple[pa.Table, str]) -> bool:
     """Put the recent bars of some symbols."""
     writer = RecentWriter(store)
     for bars, etag in histories:
-        writer.add(bars, etag)
+        writer.add(last_bars(bars), etag)
     return writer.write()
 
 

@@ -211,6 +211,8 @@ def merge_history(tables: list[pa.Table]) -> pa.Table:
     tables = [table for table in tables if table.num_rows]
     if not tables:
         return DAILY_SCHEMA.empty_table()
+    if len(tables) == 1 and tables[0].num_rows == 1:  # what most days bring
+        return tables[0]
     rows = pa.concat_tables(tables).combine_chunks()
     if is_history(rows):
         return rows

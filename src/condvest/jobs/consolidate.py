@@ -6,7 +6,6 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 
-from condvest.domain.bars import contained
 from condvest.domain.calendar import Calendar
 from condvest.domain.shard import WHOLE, Shard
 from condvest.jobs.backfill import LandedMerge, take_landed
@@ -118,6 +117,12 @@ class _Run:
     entries: list[Entry] = field(default_factory=list)
     removals: list[Removal] = field(default_factory=list)
 
+    @property
+    def kept_since(self) -> date:
+        """The first session whose `date=` files may not go yet; the first of all where none goes."""
+        after = self.how.cleanup_after
+        return date.min if after is None else first_kept(self.now, after)
+
 
 def _planned(run: _Run, landed: Transposition) -> list[MergeTask]:
     """Return what there is to merge of `date=` files; a full run takes all that landed besides."""
@@ -138,14 +143,14 @@ def _merge(run: _Run, tasks: Sequence[MergeTask], landed: Transposition) -> None
     planned = _with_landed(landed, tasks, run.how.shard) if run.how.force_full else _with_known(run, tasks)
     todo = {task.files.symbol for task in tasks} | {name for name in landed.symbols if run.how.shard.holds(name)}
     wanted = () if run.report.landing_unread else until(run.stop, planned)
-    for done, merged in enumerate(merge_symbols(run.store, wanted, run.manifest), 1):
+    merges = merge_symbols(run.store, wanted, run.manifest, prove_before=run.kept_since)
+    for done, merged in enumerate(merges, 1):
         todo.discard(merged.symbol)
         _count(run, merged)
-        if merged.entry is not None and merged.bars is not None:
+        if merged.entry is not None and merged.recent is not None:
             run.entries.append(merged.entry)
-            run.recent.add(merged.bars, merged.entry.data_etag)
-            if run.how.cleanup_after is not None:
-                run.removals.extend(_proven(merged, run.now, run.how.cleanup_after))
+            run.recent.add(merged.recent, merged.entry.data_etag)
+            run.removals.extend(Removal(merged.symbol, file.session, file.key) for file in merged.proven)
         run.progress("consolidate", done, max(done, len(tasks)))
     run.report.remaining = sorted(todo)
 
@@ -208,18 +213,8 @@ def _with_landed(landed: Transposition, tasks: Sequence[MergeTask], shard: Shard
 
 def _with_known(run: _Run, tasks: Sequence[MergeTask]) -> Iterable[MergeTask]:
     """Spare reading files whose rows are known; of one that may go afterwards nothing counts but what it holds."""
-    after = run.how.cleanup_after
-    since = date.min if after is None else first_kept(run.now, after)
     lake = max(len(run.manifest), run.report.symbols)
-    return with_known_rows(run.store, tasks, since=since, symbols=lake)
-
-
-def _proven(merged: Merged, now: datetime, retention_days: int) -> Iterator[Removal]:
-    expired = [(file, row) for file, row in merged.daily if is_expired(file.session, now, retention_days)]
-    if merged.bars is not None:
-        for (file, _), is_in in zip(expired, contained(merged.bars, [row for _, row in expired]), strict=True):
-            if is_in:
-                yield Removal(merged.symbol, file.session, file.key)
+    return with_known_rows(run.store, tasks, since=run.kept_since, symbols=lake)
 
 
 def _count(run: _Run, merged: Merged) -> None:

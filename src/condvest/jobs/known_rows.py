@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 
-from condvest.jobs.bronze import DailyFile
+from condvest.jobs.bronze import DailyFile, blocks
 from condvest.jobs.merging import MergeTask
 from condvest.storage.fetched import WORTH, Fetched, read_fetched
 from condvest.storage.store import Store
@@ -24,12 +24,15 @@ def with_known_rows(store: Store, tasks: Sequence[MergeTask], *, since: date, sy
     if not sessions:
         return tasks
     fetched = read_fetched(store, sessions)
-    return (_with_known(task, fetched, since) for task in tasks)
+    return (
+        _with_known(task, fetched, versions, since)
+        for block in blocks(tasks)
+        for task, versions in zip(block, fetched.of_each(task.files.symbol for task in block), strict=True)
+    )
 
 
-def _with_known(task: MergeTask, fetched: Fetched, since: date) -> MergeTask:
+def _with_known(task: MergeTask, fetched: Fetched, versions: Mapping[tuple[date, str], int], since: date) -> MergeTask:
     known, rows, unknown = list[DailyFile](), list[int](), list[DailyFile]()
-    versions = fetched.of(task.files.symbol)
     for file in task.read:
         row = versions.get((file.session, file.etag)) if file.session >= since else None
         if row is None:

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from datetime import date
+from datetime import date, datetime
 from itertools import islice
 from typing import Final, TypeAlias
 
@@ -14,13 +14,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from condvest.aio import in_order
-from condvest.domain.bars import changed_history, merge_history
+from condvest.domain.bars import changed_history, contained, merge_history
 from condvest.errors import CommitConflict
 from condvest.jobs.bronze import BLOCK_SYMBOLS, DailyFile, ReadFile, SymbolFiles, blocks, list_bronze, read_files
 from condvest.log import event, warn
 from condvest.storage import layout
 from condvest.storage.manifest import KEPT_CHANGES, Change, Entry, file_mark
 from condvest.storage.parquet import encode_history
+from condvest.storage.recent import last_bars
 from condvest.storage.second_look import reads_the_same
 from condvest.storage.store import IF_ABSENT, Store, Stored, When, if_match
 
@@ -53,18 +54,18 @@ class MergeTask:
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """One symbol after its merge: the committed rows (None where it failed), its manifest entry and the files read.
+    """One symbol after its merge: its manifest entry and the last of the committed rows, both None where it failed.
 
-    `files`: all whose rows are in it now, those that were read and those that were known. `added` and `changed` count
-    sessions; `errors` say what could not be used and stays as it is. `set_aside`: a `data.parquet` that could not be read was
-    kept in quarantine and replaced.
+    `files`: all whose rows are in it now, those that were read and those that were known; `proven`: those that were asked for
+    and whose rows are, by content, in what was committed. `added` and `changed` count sessions; `errors` say what could not be
+    used and stays as it is. `set_aside`: a `data.parquet` that could not be read was kept in quarantine and replaced.
     """
 
     symbol: str
-    bars: pa.Table | None
+    recent: pa.Table | None
     entry: Entry | None
-    daily: tuple[tuple[DailyFile, pa.Table], ...]
     files: tuple[DailyFile, ...]
+    proven: tuple[DailyFile, ...]
     written: bool
     added: int
     changed: int
@@ -74,15 +75,22 @@ class Merged:
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """What to write for one symbol. `unread`: the bytes of a `data.parquet` that cannot be read and is to be replaced."""
+    """What to write for one symbol, and what is told of it afterwards: of its history no more than that stays in memory.
+
+    `unread`: the bytes of a `data.parquet` that cannot be read and is to be replaced. `last`, `rows` and `updated`: the last
+    session, how many there are, and when a value was last seen first.
+    """
 
     task: MergeTask
     when: When
-    before: pa.Table | None
     unread: bytes | None
-    daily: tuple[tuple[DailyFile, pa.Table], ...]
-    bars: pa.Table
     body: bytes | None
+    last: date
+    rows: int
+    updated: datetime
+    recent: pa.Table
+    files: tuple[DailyFile, ...]
+    proven: tuple[DailyFile, ...]
     added: int
     changed: int
     first_changed: date | None
@@ -97,15 +105,18 @@ class _Round:
     again: list[MergeTask] = field(default_factory=list)
 
 
-def merge_symbols(store: Store, tasks: Iterable[MergeTask], manifest: Mapping[str, Entry]) -> Iterator[Merged]:
+def merge_symbols(
+    store: Store, tasks: Iterable[MergeTask], manifest: Mapping[str, Entry], *, prove_before: date = date.min
+) -> Iterator[Merged]:
     """Merge each task and yield what came of it, block by block, in no promised order. Idempotent.
 
     A `data.parquet` that already holds the rows is not written. Where another writer was first, or a file reads otherwise the
-    second time, the symbol is listed and merged again. Memory is bounded by two blocks of symbols.
+    second time, the symbol is listed and merged again. Files of sessions before `prove_before` are proven to be in what is
+    committed. Memory is bounded by two blocks of symbols.
     """
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="condvest-merge") as pool:
         lost: list[Merged] = []
-        merges = _merges(store, _guarded(tasks, manifest, lost), pool)
+        merges = _merges(store, _guarded(tasks, manifest, lost), pool, prove_before)
         # One pipeline for all blocks: while one is written, the next is read and merged.
         while True:
             block = _round(store, islice(merges, BLOCK_SYMBOLS), manifest)
@@ -117,7 +128,7 @@ def merge_symbols(store: Store, tasks: Iterable[MergeTask], manifest: Mapping[st
                     break
                 event("merge_again", symbols=len(block.again), reason=_AGAIN)
                 again = _guarded(_again(store, block.again), manifest, lost)
-                block = _round(store, _merges(store, again, pool), manifest)
+                block = _round(store, _merges(store, again, pool, prove_before), manifest)
                 yield from block.done
             if block.again:
                 symbols = ",".join(task.files.symbol for task in block.again[:5])
@@ -142,6 +153,10 @@ def _lost(task: MergeTask, entry: Entry) -> Merged:
         " `condvest consolidate --force-full`, which rebuilds it from landing"
     )
     warn("data_lost", symbol=task.files.symbol, error=why)
+    return _failed(task, why)
+
+
+def _failed(task: MergeTask, why: str) -> Merged:
     return Merged(task.files.symbol, None, None, (), (), False, 0, 0, (why,))
 
 
@@ -152,10 +167,12 @@ def _again(store: Store, tasks: Sequence[MergeTask]) -> list[MergeTask]:
     return [replace(task, files=files, read=files.daily, known=()) for task, files in found]
 
 
-def _merges(store: Store, tasks: Iterable[MergeTask], pool: ThreadPoolExecutor) -> Iterator[_Outcome]:
+def _merges(
+    store: Store, tasks: Iterable[MergeTask], pool: ThreadPoolExecutor, prove_before: date
+) -> Iterator[_Outcome]:
     """Read and merge, some tasks at the same time, and yield each with what came of it."""
     works = blocks(_read(store, tasks), _AT_A_TIME)
-    for some in in_order(lambda part: pool.submit(_merge_some, part), works, ahead=_AHEAD):
+    for some in in_order(lambda part: pool.submit(_merge_some, part, prove_before), works, ahead=_AHEAD):
         yield from some
 
 
@@ -201,13 +218,13 @@ def _keys(task: MergeTask) -> list[str]:
     return data + [file.key for file in task.read]
 
 
-def _merge_some(works: Sequence[tuple[MergeTask, list[_Object]]]) -> list[_Outcome]:
+def _merge_some(works: Sequence[tuple[MergeTask, list[_Object]]], prove_before: date) -> list[_Outcome]:
     """Decode the files of some tasks together, then merge each."""
     files = iter(read_files([found for _, objects in works for found in objects]))
-    return [(task, _merge(task, [next(files) for _ in objects])) for task, objects in works]
+    return [(task, _merge(task, [next(files) for _ in objects], prove_before)) for task, objects in works]
 
 
-def _merge(task: MergeTask, files: list[ReadFile]) -> _Plan | ReadFile | None:
+def _merge(task: MergeTask, files: list[ReadFile], prove_before: date) -> _Plan | ReadFile | None:
     """Return the plan; or the unusable `data.parquet`; or None when a file is gone since it was listed."""
     if any(file.bars is None and file.error is None for file in files):
         return None
@@ -227,9 +244,28 @@ def _merge(task: MergeTask, files: list[ReadFile]) -> _Plan | ReadFile | None:
     if bars.num_rows == 0:
         return ReadFile(layout.data_key(task.files.symbol), None, None, "; ".join(errors) or "no rows")
     same = before is not None and added == changed == 0
-    body = None if same else encode_history(bars)
-    unread = data.data if data is not None and data.error is not None else None
-    return _Plan(task, when, before, unread, daily, bars, body, added, changed, first_changed, errors)
+    return _Plan(
+        task=task,
+        when=when,
+        unread=data.data if data is not None and data.error is not None else None,
+        body=None if same else encode_history(bars),
+        last=bars["date"][-1].as_py(),
+        rows=bars.num_rows,
+        updated=pc.max(bars["ingested_at"]).as_py(),
+        recent=last_bars(bars),
+        files=(*(file for file, _ in daily), *task.known),
+        proven=_proven(bars, [(file, row) for file, row in daily if file.session < prove_before]),
+        added=added,
+        changed=changed,
+        first_changed=first_changed,
+        errors=errors,
+    )
+
+
+def _proven(bars: pa.Table, daily: Sequence[tuple[DailyFile, pa.Table]]) -> tuple[DailyFile, ...]:
+    """Return the files whose row is, by content, in a symbol's bars."""
+    held = contained(bars, [row for _, row in daily])
+    return tuple(file for (file, _), is_in in zip(daily, held, strict=True) if is_in)
 
 
 def _combined(before: pa.Table | None, rest: pa.Table) -> tuple[pa.Table, int, int, date | None]:
@@ -241,7 +277,7 @@ def _combined(before: pa.Table | None, rest: pa.Table) -> tuple[pa.Table, int, i
     if before is None:
         return rest, rest.num_rows, 0, first
     if first is not None and first > before["date"][-1].as_py():  # the usual day: nothing is touched
-        return pa.concat_tables([before, rest]).combine_chunks(), rest.num_rows, 0, first
+        return pa.concat_tables([before, rest]), rest.num_rows, 0, first  # not copied: the file's bytes are the same
     where = pc.drop_null(pc.index_in(rest["date"], value_set=before["date"].combine_chunks()))
     touched = before.take(where)
     delta = changed_history(touched, merge_history([touched, rest]) if touched.num_rows else rest)
@@ -268,7 +304,7 @@ def _set_aside(store: Store, task: MergeTask, unread: bytes) -> bool:
 
 def _unusable(task: MergeTask, file: ReadFile) -> Merged:
     warn("file_unusable", key=file.key, error=file.error)
-    return Merged(task.files.symbol, None, None, (), (), False, 0, 0, (file.error or "",))
+    return _failed(task, file.error or "")
 
 
 def _committed(plan: _Plan, etag: str, known: Entry | None) -> Merged:
@@ -282,22 +318,21 @@ def _committed(plan: _Plan, etag: str, known: Entry | None) -> Merged:
     if plan.body is not None:
         changes = (*changes, Change(etag, plan.first_changed))[-KEPT_CHANGES:]
     listed = {file_mark(file.session, file.etag) for file in plan.task.files.daily}
-    files = (*(file for file, _ in plan.daily), *plan.task.known)
     entry = Entry(
         symbol=symbol,
-        last_consolidated_date=plan.bars["date"][-1].as_py(),
-        row_count=plan.bars.num_rows,
-        last_updated=pc.max(plan.bars["ingested_at"]).as_py(),
+        last_consolidated_date=plan.last,
+        row_count=plan.rows,
+        last_updated=plan.updated,
         data_etag=etag,
-        merged=(merged & listed) | {file_mark(file.session, file.etag) for file in files},
+        merged=(merged & listed) | {file_mark(file.session, file.etag) for file in plan.files},
         changes=changes,
     )
     return Merged(
         symbol,
-        plan.bars,
+        plan.recent,
         entry,
-        plan.daily,
-        files,
+        plan.files,
+        plan.proven,
         plan.body is not None,
         plan.added,
         plan.changed,

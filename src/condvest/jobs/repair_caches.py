@@ -10,7 +10,7 @@ from condvest.jobs.contents import SymbolContent, read_bronze
 from condvest.storage import layout
 from condvest.storage.fetched import fetched_sessions, try_fetched
 from condvest.storage.manifest import Change, Entry, file_mark, read_manifest, update_manifest
-from condvest.storage.recent import RecentWriter
+from condvest.storage.recent import RecentWriter, last_bars
 from condvest.storage.store import Store
 
 
@@ -35,7 +35,7 @@ def rebuild_caches(store: Store) -> list[str]:
         }
         if content.data is not None and content.data_etag is not None:
             entries.append(_entry(content, content.data, content.data_etag, known.get(content.symbol)))
-            recent.add(content.data, content.data_etag)
+            recent.add(last_bars(content.data), content.data_etag)
     written = {layout.RECENT_BARS: recent.write(), layout.MANIFEST: update_manifest(store, entries)}
     store.delete_many(sorted(untrue))
     built = [f"{key}: built from bronze" for key, was_written in written.items() if was_written]

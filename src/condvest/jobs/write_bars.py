@@ -88,9 +88,9 @@ def merge_parts(store: Store, parts: Iterable[tuple[str, pa.Table]], symbols: Co
     for merged in merge_symbols(store, tasks, manifest):
         left += merged.errors
         rows += merged.added + merged.changed
-        if merged.entry is not None and merged.bars is not None:
+        if merged.entry is not None and merged.recent is not None:
             entries.append(merged.entry)
-            recent.add(merged.bars, merged.entry.data_etag)
+            recent.add(merged.recent, merged.entry.data_etag)
     recent.write()
     update_manifest(store, entries)
     return left, rows

@@ -5,10 +5,10 @@ Each row stands beside the ETag of the `date=` file that holds it, and is true o
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
-from itertools import pairwise
+from itertools import chain, islice, pairwise
 from typing import Final
 
 import pyarrow as pa
@@ -41,10 +41,19 @@ class Fetched:
 
     def of(self, symbol: str) -> dict[tuple[date, str], int]:
         """Return the rows of one symbol by session and ETag."""
-        first, stop = self.spans.get(symbol, (0, 0))
-        rows = self.rows.slice(first, stop - first)
-        versions = zip(rows["date"].to_pylist(), rows["etag"].to_pylist(), range(first, stop), strict=True)
-        return {(session, etag): row for session, etag, row in versions if etag}
+        span = self._span(symbol)
+        return _by_version(_versions(self.rows.slice(span.start, len(span)), span))
+
+    def of_each(self, symbols: Iterable[str]) -> Iterator[dict[tuple[date, str], int]]:
+        """Yield what `of` returns for each of many symbols; all their rows are taken together, which is much faster."""
+        spans = [self._span(symbol) for symbol in symbols]
+        rows = list(chain.from_iterable(spans))
+        versions = _versions(self.rows.select(["date", "etag"]).take(pa.array(rows, pa.int64())), rows)
+        for span in spans:
+            yield _by_version(islice(versions, len(span)))
+
+    def _span(self, symbol: str) -> range:
+        return range(*self.spans.get(symbol, (0, 0)))
 
     def take(self, rows: Sequence[int]) -> pa.Table:
         """Return the bars of some rows (`DAILY_SCHEMA`), which ascend."""
@@ -56,6 +65,14 @@ class Fetched:
         """Say whether another bar is known of one version of a `date=` file than the one that it holds."""
         row = self.of(symbol).get((session, etag))
         return row is not None and not self.take([row]).equals(bar)
+
+
+def _versions(rows: pa.Table, numbers: Sequence[int]) -> Iterator[tuple[date, str, int]]:
+    return zip(rows["date"].to_pylist(), rows["etag"].to_pylist(), numbers, strict=True)
+
+
+def _by_version(versions: Iterable[tuple[date, str, int]]) -> dict[tuple[date, str], int]:
+    return {(session, etag): row for session, etag, row in versions if etag}
 
 
 def write_fetched(store: Store, bars: pa.Table, etags: Sequence[str]) -> None:

@@ -30,7 +30,7 @@ SCHEMA: Final = pa.schema([*ANSWER_SCHEMA, pa.field("source", pa.string())])
 _REPEATED: Final = ("symbol", "source")
 #: The columns of one symbol's bars, `ANSWER_SCHEMA` without `symbol`.
 VALUES: Final = ANSWER_SCHEMA.names[1:]
-#: Histories of which a part is kept lie in memory whole until so many are copied together.
+#: So many symbols' bars are put together at a time.
 _AT_A_TIME: Final = 64
 
 
@@ -79,6 +79,12 @@ def read_recent(store: Store) -> Recent:
     return _read(store)[0]
 
 
+def last_bars(bars: pa.Table) -> pa.Table:
+    """Return the last bars of a history, all that may be recent; copied, so that the history can go."""
+    end = bars.slice(max(0, bars.num_rows - RECENT_DAYS - 1))  # one bar a day at most
+    return pa.concat_tables([end, end.slice(0, 0)]).combine_chunks()  # one chunk alone would not be copied
+
+
 class RecentWriter:
     """Collects the recent bars of the symbols that a job merged, and writes them at its end."""
 
@@ -89,18 +95,17 @@ class RecentWriter:
         self._fresh: list[Recent] = []
 
     def add(self, bars: pa.Table, etag: str) -> None:
-        """Take the last bars of one symbol's history; they are copied, so that the history can go."""
-        end = bars.slice(max(0, bars.num_rows - RECENT_DAYS - 1))  # one bar a day at most
-        self._ends.append((end, bars["date"][-1].as_py(), short_mark(etag)))
+        """Take what `last_bars` gives of one symbol's history."""
+        self._ends.append((bars, bars["date"][-1].as_py(), short_mark(etag)))
         if len(self._ends) == _AT_A_TIME:
-            self._copy()
+            self._join()
 
     def write(self) -> bool:
         """Put what was collected in place of the same symbols' older rows; return whether anything was written.
 
         Symbols whose last bar is more than `RECENT_DAYS` before the lake's last are left out.
         """
-        self._copy()
+        self._join()
         if not self._fresh:
             return False
         for _ in range(_ATTEMPTS):
@@ -116,8 +121,8 @@ class RecentWriter:
         warn("recent_bars_not_written", reason=f"{_ATTEMPTS} other writers were first", remedy="it is only a cache")
         return False
 
-    def _copy(self) -> None:
-        """Copy what is kept of the histories at hand: the bars since `RECENT_DAYS` before the last one of each."""
+    def _join(self) -> None:
+        """Keep of the bars at hand those since `RECENT_DAYS` before the last one of each symbol."""
         if self._ends:
             self._fresh.append(_recent(self._ends))
             self._ends = []
