@@ -16,6 +16,7 @@ import uuid
 from collections.abc import Sequence
 from typing import Final
 
+from condvest import process
 from condvest.app import App
 from condvest.app.commands import consolidate, resample, vacuum
 from condvest.app.runs import JobResult
@@ -32,6 +33,7 @@ _SIZE: Final = "AWS_BATCH_JOB_ARRAY_SIZE"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do one job and return the exit code, as the head of this module has them."""
+    process.tune()
     options = _parser().parse_args(arguments)
     logger = start_log(NAME, os.environ.get("AWS_BATCH_JOB_ID") or f"here-{uuid.uuid4()}")
     try:

@@ -19,6 +19,7 @@ from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.logging.utils import copy_config_to_registered_loggers
 from aws_lambda_powertools.metrics import MetricUnit
 
+from condvest import process
 from condvest.app import App
 from condvest.app.runs import JobResult, shortened
 from condvest.aws.events import Event, Left, read_event
@@ -116,6 +117,7 @@ def handle(
     `service` is the function's name. `secrets` fills in what this function alone may read. Metrics are written once, whether
     it ends well or not.
     """
+    process.tune()
     logger, started = start_log(service, context.aws_request_id), time.perf_counter()
     stop, seconds = _stop(context)
     deadline, measures = time.monotonic() + seconds, dict.fromkeys(_COUNTED, 0.0)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
-import gc
 import io
 import json
 import os
@@ -14,7 +12,7 @@ from typing import Annotated
 import typer
 from typer.core import TyperGroup
 
-from condvest import __version__
+from condvest import __version__, process
 from condvest.cli.jobs import add_jobs
 from condvest.cli.options import Options, log_to_stderr
 from condvest.cli.show import add_views
@@ -113,7 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     An error of condvest or of usage is one line on stderr, or with `--json` one object on stdout. Any other is a bug: it
     goes on with its traceback.
     """
-    _tune_process()
+    process.tune()
     words = list(sys.argv[1:] if arguments is None else arguments)
     as_json = "--json" in words  # as well when the options cannot be read
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -143,19 +141,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "interrupted: what was acknowledged is kept; run the same command again to finish", "Interrupted", as_json
         )
     return int(code or DONE)
-
-
-def _tune_process() -> None:
-    """Set Python up for a process that does one job over millions of rows and ends; together a tenth of its time.
-
-    Threads that decode hand over to each other as soon as they can, not every 5 ms. Thousands of small objects that live as
-    long as the job are not looked through again and again, nor at its end. No linear algebra is done, so no threads wait
-    for any.
-    """
-    sys.setswitchinterval(0.0005)
-    gc.set_threshold(50_000, 20, 50)
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    atexit.register(gc.freeze)
 
 
 def _tell(message: str, kind: str, as_json: bool) -> None:
