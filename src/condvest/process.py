@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import gc
 import os
 import sys
@@ -20,5 +19,4 @@ def tune() -> None:
     """Set the process up, once. Saves a tenth of a day's jobs; the last line helps where numpy is not imported yet."""
     sys.setswitchinterval(_SWITCH_SECONDS)
     gc.set_threshold(_NEW_OBJECTS, 20, 50)
-    atexit.register(gc.freeze)  # nor are they looked through at the end
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # there is no linear algebra: no threads that wait for it

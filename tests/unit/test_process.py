@@ -26,7 +26,7 @@ def _told(**environment: str) -> list[object]:
 
 
 def test_threads_take_turns_sooner_and_objects_that_live_long_are_left_alone() -> None:
-    """And it ends without an error, though it was set up twice; numpy, which reads the last setting, comes later."""
+    """Though it is set up twice; numpy, which reads the last setting, comes later."""
     assert _told() == [0.0005, 50_000, "1", False]
 
 
