@@ -1,4 +1,4 @@
-"""How Python is set up for a process that does one job over millions of rows and ends."""
+"""How Python is set up for jobs over millions of rows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NEW_OBJECTS: Final = 50_000
 
 @cache
 def tune() -> None:
-    """Set the process up, once. Saves a tenth of a day's jobs; the last line helps where numpy is not imported yet."""
+    """Set the process up, once. Saves a tenth of a day's jobs. numpy reads its setting when it is imported, so call it before."""
     sys.setswitchinterval(_SWITCH_SECONDS)
     gc.set_threshold(_NEW_OBJECTS, 20, 50)
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # there is no linear algebra: no threads that wait for it

@@ -75,7 +75,7 @@ class Merged:
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """What to write for one symbol, and what is told of it afterwards: of its history no more than that stays in memory.
+    """What to write for one symbol, and what is told of it afterwards: of its merged history no more stays in memory.
 
     `unread`: the bytes of a `data.parquet` that cannot be read and is to be replaced. `last`, `rows` and `updated`: the last
     session, how many there are, and when a value was last seen first.

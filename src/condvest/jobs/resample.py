@@ -72,7 +72,7 @@ def resample(
     """Bring silver of each interval up to the consolidated bars. Idempotent; equal to a full rebuild, byte for byte.
 
     Only groups that hold a changed session are computed again. All is rebuilt with `force_full`, without a usable checkpoint,
-    and where the calendar, the kernel or a month file changed. Memory is bounded by a block of 256 symbols and a few months.
+    and where the calendar, the kernel or a month file changed. Memory is bounded by a few blocks of symbols and a few months.
 
     Raises:
         DataError: a `data.parquet` cannot be read, or is gone though the manifest knows it; nothing was written.

@@ -61,7 +61,7 @@ class Computed:
 def compute(
     store: Store, work: Work, plans: Sequence[IntervalPlan], spools: Mapping[int, MonthSpool], progress: Progress
 ) -> Computed:
-    """Compute the dirty groups of every interval and spool them. Memory is bounded by a block of 256 symbols."""
+    """Compute the dirty groups of every interval and spool them. Memory is bounded by a few blocks of symbols."""
     starts = {plan.interval_sessions: group_starts(work, plan) for plan in plans}
     wanted = [name for name in work.names if any(plan.rebuild or name in plan.dirty for plan in plans)]
     is_partial = bool(wanted) and not any(plan.rebuild for plan in plans)

@@ -101,10 +101,8 @@ def read_table(data: bytes, schema: pa.Schema, key: str, *, repeated: Sequence[s
             pa.BufferReader(data), read_dictionary=list(repeated) or None, page_checksum_verification=True
         ) as file:
             table = file.read(columns=schema.names, use_threads=False)
-    except KeyError as column:  # one of `repeated`
-        name = column.args[0].decode()
-        what = f"column {name} is missing, or is no column of texts"
-        raise DataError(f"{key}: {what}; a file of the lake has {', '.join(schema.names)}") from column
+    except KeyError:  # one of `repeated` is missing or no plain column: what is wrong is told as of any other
+        return conform(read_table(data, schema, key), coded(schema, repeated), key)
     except (pa.ArrowException, OSError, ValueError) as error:
         what = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(

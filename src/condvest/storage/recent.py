@@ -95,7 +95,7 @@ class RecentWriter:
         self._fresh: list[Recent] = []
 
     def add(self, bars: pa.Table, etag: str) -> None:
-        """Take what `last_bars` gives of one symbol's history."""
+        """Take what `last_bars` gives of one symbol's history; each symbol once."""
         self._ends.append((bars, bars["date"][-1].as_py(), short_mark(etag)))
         if len(self._ends) == _AT_A_TIME:
             self._join()
