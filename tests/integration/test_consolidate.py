@@ -125,8 +125,11 @@ def test_a_file_that_may_go_is_read(small: Kit) -> None:
     assert other not in small.files()
 
 
-def test_a_file_goes_on_the_day_after_the_last_that_it_is_kept(small: Kit) -> None:
+@pytest.mark.parametrize("known", [True, False])
+def test_a_file_goes_on_the_day_after_the_last_that_it_is_kept(small: Kit, known: bool) -> None:
     """A session as old as the retention stays; what is known without a read and what is read and removed share the boundary."""
+    if not known:
+        small.store.delete_many([layout.fetched_key(THIRD)])
     files = {layout.daily_key(symbol, THIRD) for symbol in FEW}
     assert new_york_date(small.now) == THIRD
     assert first_kept(small.now + timedelta(days=30), 30) == THIRD

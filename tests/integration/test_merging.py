@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from datetime import UTC, date, datetime
 
 import pyarrow as pa
+import pytest
 
 from condvest.domain.bars import DAILY_SCHEMA
+from condvest.jobs import merging
 from condvest.jobs.bronze import SymbolFiles, list_bronze
 from condvest.jobs.consolidate import consolidate
 from condvest.jobs.merging import MergeTask, merge_symbols
@@ -77,6 +79,25 @@ def test_a_history_that_vanishes_before_it_is_read_is_told_not_begun_anew() -> N
     assert (found.written, found.recent) == (False, None)
     assert "is gone, though it held 4 bars" in found.errors[0]
     assert not [files for files in list_bronze(store) if files.data_etag]
+
+
+def test_a_file_is_proven_by_what_is_committed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not by having been read: should a merge ever drop a row, its `date=` file is not among those that may go."""
+    store = empty_store()
+    store.put(layout.data_key("AA"), encode_history(bars("AA", *DAYS[:2])))
+    store.put_many((layout.daily_key("AA", day), encode_row(bars("AA", day))) for day in DAYS[2:])
+    (files,) = list_bronze(store)
+
+    def proven() -> list[date]:
+        (merged,) = merge_symbols(store, [MergeTask(files, files.daily)], {}, prove_before=DAYS[4])
+        return [file.session for file in merged.proven]
+
+    whole = merging._combined
+    monkeypatch.setattr(merging, "_combined", lambda before, rest: whole(before, rest.slice(1)))
+    assert proven() == [DAYS[3]]
+    monkeypatch.undo()
+    (files,) = list_bronze(store)
+    assert proven() == DAYS[2:4]
 
 
 def test_columns_that_another_writer_declared_as_never_null_are_the_same_columns() -> None:

@@ -52,6 +52,17 @@ def test_what_was_written_comes_back_by_the_version_of_its_file(memory: Store) -
     assert closes(memory, ("AAPL", NEXT, "e1"), ("MSFT", DAY, "e1")) == [None, None]
 
 
+def test_many_symbols_at_once_are_as_each_alone(memory: Store) -> None:
+    """In any order, also one that is asked for twice, has several sessions, has no ETag, or is not there."""
+    days = [date(2025, 11, day) for day in (10, 11, 12, 13, 14)]
+    rows = bars(*((symbol, day, 2.0) for symbol in ("AAPL", "BCpC", "MSFT") for day in days))
+    write_fetched(memory, rows, [f"e{number}" if number != 7 else "" for number in range(15)])
+    known = read_fetched(memory, days)
+    symbols = ["MSFT", "AAPL", "NONE", "BCpC", "AAPL"]
+    assert list(known.of_each(symbols)) == [known.of(symbol) for symbol in symbols]
+    assert [len(versions) for versions in known.of_each(symbols)] == [5, 5, 0, 4, 5]
+
+
 def test_a_file_without_an_etag_is_never_known(memory: Store) -> None:
     """A server that gives no ETag says nothing about versions."""
     write_fetched(memory, TWO, ["", "e1"])

@@ -67,6 +67,13 @@ def test_an_object_is_read_where_enough_of_the_lake_waits(
     assert known(store, tasks(*NAMES), symbols=symbols) == [expected] * 3
 
 
+def test_every_task_of_a_market_comes_back(store: Store) -> None:
+    """Thousands of symbols are looked up in handfuls; none of them is left out, known or not."""
+    others = [MergeTask(SymbolFiles(f"N{number:03}", None, ()), ()) for number in range(600)]
+    given = [*others[:300], *tasks(*NAMES), *others[300:]]
+    assert known(store, given) == [(0, 0)] * 300 + [(2, 0)] * 3 + [(0, 0)] * 300
+
+
 def test_one_file_alone_is_read(store: Store) -> None:
     """However small the lake is."""
     assert known(store, tasks("AAPL"), symbols=1) == [(0, 2)]

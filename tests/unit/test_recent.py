@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import uuid
 from datetime import UTC, date, datetime, timedelta
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from condvest.domain.bars import DAILY_SCHEMA
 from condvest.errors import CommitConflict, TransientError
 from condvest.storage import layout, recent
 from condvest.storage.opening import open_store
-from condvest.storage.parquet import decode, encode_recent
+from condvest.storage.parquet import decode, encode_recent, encode_table
 from condvest.storage.recent import RECENT_DAYS, VALUES, RecentWriter, last_bars, read_recent
 from condvest.storage.store import Store, When
 
@@ -54,6 +56,48 @@ def test_the_last_months_of_a_symbol_come_back(memory: Store) -> None:
     assert recent.equals(bars.slice(200 - RECENT_DAYS - 1).select(VALUES))
 
 
+def test_a_whole_market_comes_back(memory: Store) -> None:
+    """Symbols are put together in handfuls, in whatever order they come; each has its own rows and version."""
+    names = [f"N{number * 37 % 200:03}" for number in range(200)]
+    assert write(memory, *((history(name, 1 + int(name[1:]) % 5), f"e-{name}") for name in names))
+    recent = read_recent(memory)
+    assert list(recent.spans) == sorted(names)
+    for name in names:
+        found = recent.of(name, f"e-{name}")
+        assert found is not None
+        assert found[1].equals(history(name, 1 + int(name[1:]) % 5).select(VALUES))
+
+
+def test_what_is_kept_of_a_history_lets_the_history_go() -> None:
+    """Else a merge of the market would hold all of it in memory; a whole history in one chunk, or a new bar behind it."""
+    bars = history("AAPL", 500)
+    for whole in (bars, pa.concat_tables([bars.slice(0, 499), bars.slice(499)])):
+        places = {
+            buffer.address
+            for column in whole.columns
+            for chunk in column.chunks
+            for buffer in chunk.buffers()
+            if buffer
+        }
+        last = last_bars(whole)
+        assert last.equals(bars.slice(500 - RECENT_DAYS - 1))
+        for column in last.columns:
+            assert not places & {buffer.address for chunk in column.chunks for buffer in chunk.buffers() if buffer}
+
+
+def test_a_cache_in_several_row_groups_is_the_same(memory: Store) -> None:
+    """That of a large market has them: each brings a dictionary of its own, and a symbol may stand astride two."""
+    write(memory, *((history(name, 5), f"e-{name}") for name in ("AAPL", "BCpC", "IBM")))
+    rows = decode(memory.get(layout.RECENT_BARS).data, recent.SCHEMA, layout.RECENT_BARS)
+    sink = io.BytesIO()
+    pq.write_table(rows, sink, row_group_size=4)
+    memory.put(layout.RECENT_BARS, sink.getvalue())
+    for name in ("AAPL", "BCpC", "IBM"):
+        found = read_recent(memory).of(name, f"e-{name}")
+        assert found is not None
+        assert found[1].equals(history(name, 5).select(VALUES))
+
+
 def test_bars_of_another_version_are_not_given(memory: Store) -> None:
     """The ETag of the `data.parquet` decides; an unknown symbol has none."""
     write(memory, (history("AAPL", 3), "e1"))
@@ -87,7 +131,23 @@ def test_symbols_that_stopped_long_ago_are_left_out(memory: Store) -> None:
     assert set(read_recent(memory).spans) == {"ALSO", "NEW"}
 
 
-@pytest.mark.parametrize("body", [b"", b"not parquet", b"PAR1PAR1"])
+def _other_shape(name: str, values: pa.Array) -> bytes:
+    """Return a parquet file with the columns of the cache, one of them another."""
+    table = pa.table({field.name: pa.nulls(1, field.type) for field in recent.SCHEMA})
+    return encode_table(table.drop_columns([name]).append_column(name, values))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"not parquet",
+        b"PAR1PAR1",
+        _other_shape("date", pa.array(["AAPL"])),
+        _other_shape("symbol", pa.array([["AAPL"]])),
+        encode_table(pa.table({"symbol": ["AAPL"]})),
+    ],
+)
 def test_a_cache_that_cannot_be_read_counts_as_lost(
     memory: Store, body: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:

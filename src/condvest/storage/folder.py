@@ -156,9 +156,11 @@ class FolderStore:
             if name[-1] == "/":
                 yield from self._walk(prefix + name)
                 continue
-            with suppress(FileNotFoundError):  # deleted meanwhile
+            try:
                 status = entry.stat()
-                yield ObjectInfo(prefix + name, status.st_size, etag_of(status))
+            except FileNotFoundError:  # deleted meanwhile
+                continue
+            yield ObjectInfo(prefix + name, status.st_size, etag_of(status))
 
     def _path(self, key: str) -> str:
         """Return the path of a key; ConfigError for a key that is impossible or leads out of the lake by a symbolic link."""

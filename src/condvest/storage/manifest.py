@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from functools import lru_cache
 from itertools import accumulate
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -157,19 +157,29 @@ def update_manifest(store: Store, entries: Iterable[Entry], *, gone: Iterable[st
 
 
 def _entries(table: pa.Table) -> Iterable[Entry]:
-    plain = [table[name].to_pylist() for name in SCHEMA.names[:-1]]
+    plain = [
+        _shared(table[name].combine_chunks()) if name == "last_updated" else table[name].to_pylist()
+        for name in SCHEMA.names[:-1]
+    ]
     # Taken apart as columns: a dictionary for each of many thousand changes would take longer than all the rest.
     chains = table["changes"].combine_chunks()
     found = chains.flatten()
     if found.null_count or found.field("etag").null_count:
         raise TypeError("a change without an ETag")
-    changes = list(map(Change, found.field("etag").to_pylist(), found.field("first_changed").to_pylist()))
+    changes = list(map(Change, found.field("etag").to_pylist(), _shared(found.field("first_changed"))))
     lengths = pc.list_value_length(chains).to_pylist()
     stops = accumulate(lengths)
     for (symbol, last, rows, updated, etag, merged), length, stop in zip(
         zip(*plain, strict=True), lengths, stops, strict=True
     ):
         yield Entry(symbol, last, rows, updated, etag, frozenset(merged), tuple(changes[stop - length : stop]))
+
+
+def _shared(times: pa.Array) -> list[Any]:
+    """Return Python's values, each made once: thousands of symbols share a few times, and one takes microseconds to make."""
+    coded = times.dictionary_encode()
+    found = [*coded.dictionary.to_pylist(), None]
+    return [found[-1 if code is None else code] for code in coded.indices.to_pylist()]
 
 
 def _encode(entries: Mapping[str, Entry]) -> bytes:

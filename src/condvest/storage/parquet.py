@@ -31,6 +31,8 @@ _RECENT: Final = _COMMON | {
 }
 # Checksums: what a cache says goes into `data.parquet`, and nothing but the cache is read then.
 _FETCHED: Final = _HISTORY | {"use_dictionary": False, "write_statistics": False, "write_page_checksum": True}
+#: Files from this size on are decoded by several threads; of smaller ones several are decoded at a time.
+_LARGE_BYTES: Final = 4 * 2**20
 #: How a time is stored, and the first and last that Python has: from the year 1 to the year 9999.
 _BOUNDS: Final[dict[pa.DataType, tuple[int, int]]] = {
     pa.date32(): (-719_162, 2_932_896),
@@ -100,7 +102,7 @@ def read_table(data: bytes, schema: pa.Schema, key: str, *, repeated: Sequence[s
         with pq.ParquetFile(
             pa.BufferReader(data), read_dictionary=list(repeated) or None, page_checksum_verification=True
         ) as file:
-            table = file.read(columns=schema.names, use_threads=False)
+            table = file.read(columns=schema.names, use_threads=len(data) >= _LARGE_BYTES)
     except KeyError:  # one of `repeated` is missing or no plain column: what is wrong is told as of any other
         return conform(read_table(data, schema, key), coded(schema, repeated), key)
     except (pa.ArrowException, OSError, ValueError) as error:
