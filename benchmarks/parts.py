@@ -22,6 +22,7 @@ from typing import Any
 from harness import Board
 from sizes import SIZES, Bench
 
+from condvest import process
 from condvest.domain.calendar import Calendar
 from condvest.jobs import consolidate as consolidation
 from condvest.jobs import merging, silver_build, silver_write, spool
@@ -82,6 +83,7 @@ def main() -> None:
     parser.add_argument("--symbols", type=int, default=SIZES["full"].symbols)
     parser.add_argument("--folder", type=Path, default=Path("/dev/shm/condvest-parts"))
     options = parser.parse_args()
+    process.tune()
     shutil.rmtree(options.folder, ignore_errors=True)
     options.folder.mkdir(parents=True)
     bench = Bench(SIZES["full"], options.folder, Board(1))
