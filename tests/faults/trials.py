@@ -13,12 +13,12 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import partial
+from itertools import starmap
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 from faults import database, disk, network
 from faults.controls import CONTROLS, caught
@@ -121,6 +121,8 @@ def run(grounds: Grounds, item: Item, thin: int) -> list[Verdict]:
 
 # --- two processes ----------------------------------------------------------------------------------------------
 
+#: An item, what its trials showed, and for a control what caught it.
+_Outcome: TypeAlias = "tuple[Item, list[Verdict], str | None]"
 _grounds: list[Grounds] = []
 
 
@@ -129,16 +131,21 @@ def _begin(servers: Servers) -> None:
     _grounds.append(Grounds(servers))
 
 
-def _work(item: Item, thin: int) -> tuple[Item, list[Verdict], str | None]:
+def _work(item: Item, thin: int) -> _Outcome:
     if item.kind == "control":
         return item, [], caught(_grounds[0], str(item.words[0]))
-    try:
-        verdicts = run(_grounds[0], item, thin)
-    except Exception as error:  # noqa: BLE001 - it counts as failed, by name: raised here it would cost the report of an hour
-        verdicts = [Verdict("/".join(map(str, (item.kind, *item.words))), 0, problems=[repr(error)])]
+    verdicts = run(_grounds[0], item, thin)
     for verdict in verdicts:
         verdict.trace.clear()
     return item, verdicts, None
+
+
+def _outcome(item: Item, future: Future[_Outcome]) -> _Outcome:
+    """Return what came of an item; trials that ended with an error have failed, by their name. That of a control is raised."""
+    error = future.exception()
+    if error is None or item.kind == "control":
+        return future.result()
+    return item, [Verdict("/".join(map(str, (item.kind, *item.words))), 0, problems=[repr(error)])], None
 
 
 def _finish(_: int) -> None:
@@ -153,7 +160,8 @@ def run_all(servers: Servers, seeds: int, thin: int) -> tuple[dict[str, Tally], 
     spawn, started = multiprocessing.get_context("spawn"), time.monotonic()
     with ProcessPoolExecutor(_PROCESSES, mp_context=spawn, initializer=_begin, initargs=(servers,)) as pool:
         items = [*plan(seeds, thin)]
-        for done, (item, verdicts, found) in enumerate(pool.map(partial(_work, thin=thin), items), 1):
+        begun = [(item, pool.submit(_work, item, thin)) for item in items]
+        for done, (item, verdicts, found) in enumerate(starmap(_outcome, begun), 1):
             if item.kind == "control":
                 controls[str(item.words[0])] = found
             for verdict in verdicts:

@@ -132,7 +132,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Who read our output has seen enough; what is still buffered must not fail at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return LEFT
-    except Exception as error:  # with --json stdout has one object whatever happens; a bug goes on with its traceback
+    except Exception as error:
+        # Nothing is caught here: a bug goes on with its traceback. But a program that asked for --json reads one object on
+        # stdout whatever happens, and what a bug raises has no class of its own to name.
         if as_json:
             _tell("this is a bug in condvest; its traceback is on stderr: please report it", type(error).__name__, True)
         raise
