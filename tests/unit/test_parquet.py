@@ -73,6 +73,16 @@ def test_same_rows_give_the_same_bytes(encode: Callable[[pa.Table], bytes]) -> N
     assert encode(bars(20).slice(0, 10).combine_chunks()) == encode(whole)
 
 
+@pytest.mark.parametrize("number", [2, 1_023, 1_024, 1_025, 5_000, 140_000])
+def test_the_pieces_of_a_history_do_not_show_in_its_bytes(number: int) -> None:
+    """A merge writes old bars and new ones without copying them into one piece first, wherever they meet."""
+    whole = bars(number)
+    for new in {1, number // 2, min(number - 1, 1_024)}:
+        pieces = pa.concat_tables([whole.slice(0, number - new), whole.slice(number - new)])
+        assert pieces["close"].num_chunks == 2
+        assert encode_history(pieces) == encode_history(whole)
+
+
 def test_any_engine_can_read_a_file() -> None:
     """Plain parquet: no Arrow schema inside, snappy or nothing as the codec, UTC time stamps in microseconds."""
     for encode, codec in ((encode_history, "SNAPPY"), (encode_row, "UNCOMPRESSED")):
