@@ -7,7 +7,10 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 import uuid
+from collections.abc import Iterator
+from contextlib import suppress
 from datetime import date
 from pathlib import Path
 
@@ -16,6 +19,7 @@ import pyarrow.dataset as ds
 import pytest
 
 from condvest import Lake
+from condvest.analytics.sql import Scan, View, run
 from condvest.analytics.views import lake_views
 from condvest.domain.actions import DIVIDENDS_SCHEMA, SPLITS_SCHEMA
 from condvest.domain.adjust import Adjustment
@@ -383,6 +387,25 @@ def test_nothing_stays_behind(built: Path) -> None:
         assert (done.returncode, done.stderr) == (0, "")
         assert json.loads(done.stdout)[0]["n"] > 1000
         assert list(Path(folder).iterdir()) == []
+
+
+@pytest.mark.parametrize("query", ["SELECT error('x') FROM endless", "FROM endless LIMIT 1"])
+def test_a_query_that_ended_reads_no_more(query: str) -> None:
+    """Nothing is read of a view after its query failed or has all it wants: not while others run, not at the process's end."""
+    one = pa.table({"n": pa.array(range(5000), pa.int64())})
+    read = [0]
+
+    def endless(_: Scan) -> Iterator[pa.Table]:
+        while True:
+            read[0] += 1
+            yield one
+            time.sleep(0.01)
+
+    with suppress(ConfigError):
+        run(query, {"endless": View(one.schema, endless)})
+    at_the_end = read[0]
+    time.sleep(0.3)
+    assert 0 < read[0] == at_the_end
 
 
 def test_several_threads(lake: Lake) -> None:

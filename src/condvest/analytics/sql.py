@@ -57,6 +57,24 @@ class Scan:
     where: ds.Expression | None
 
 
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The rows of one scan, for DuckDB in place of a scanner of Arrow's: that reads ahead in threads that outlive a query.
+
+    One of them may be reading still when the process ends, which aborts it, or keeps it from ending.
+    """
+
+    reader: pa.RecordBatchReader
+
+    def to_reader(self) -> pa.RecordBatchReader:
+        """Return them as a stream; called by DuckDB."""
+        return self.reader
+
+    def to_table(self) -> pa.Table:
+        """Return them as a table."""
+        return self.reader.read_all()
+
+
 class View(ds.Dataset):  # type: ignore[misc]  # pyarrow has no types
     """A table as DuckDB sees it. Nothing is read before a query scans it; `failure` is the error that ended a scan."""
 
@@ -76,9 +94,9 @@ class View(ds.Dataset):  # type: ignore[misc]  # pyarrow has no types
         columns: Sequence[str] | None = None,
         filter: ds.Expression | None = None,  # noqa: A002 - DuckDB's name for it
         **_: object,
-    ) -> ds.Scanner:
+    ) -> Rows:
         """Begin a scan; called by DuckDB."""
-        return ds.Scanner.from_batches(self.reader(columns, filter))
+        return Rows(self.reader(columns, filter))
 
     def reader(self, columns: Sequence[str] | None = None, where: ds.Expression | None = None) -> pa.RecordBatchReader:
         """Return the rows that pass a filter (None: all), and of them some columns (None: all), as a stream."""
