@@ -10,12 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from condvest.domain.bars import DAILY_SCHEMA
+from condvest.domain.bars import DAILY_SCHEMA, SERIES_NAMES
 from condvest.errors import CommitConflict, TransientError
 from condvest.storage import layout, recent
 from condvest.storage.opening import open_store
 from condvest.storage.parquet import decode, encode_recent, encode_table
-from condvest.storage.recent import RECENT_DAYS, VALUES, RecentWriter, last_bars, read_recent
+from condvest.storage.recent import RECENT_DAYS, RecentWriter, last_bars, read_recent
 from condvest.storage.store import Store, When
 
 LAST = date(2025, 11, 14)
@@ -53,7 +53,7 @@ def test_the_last_months_of_a_symbol_come_back(memory: Store) -> None:
     assert found is not None
     since, recent = found
     assert since == LAST - timedelta(days=RECENT_DAYS)
-    assert recent.equals(bars.slice(200 - RECENT_DAYS - 1).select(VALUES))
+    assert recent.equals(bars.slice(200 - RECENT_DAYS - 1).select(SERIES_NAMES))
 
 
 def test_a_whole_market_comes_back(memory: Store) -> None:
@@ -65,7 +65,7 @@ def test_a_whole_market_comes_back(memory: Store) -> None:
     for name in names:
         found = recent.of(name, f"e-{name}")
         assert found is not None
-        assert found[1].equals(history(name, 1 + int(name[1:]) % 5).select(VALUES))
+        assert found[1].equals(history(name, 1 + int(name[1:]) % 5).select(SERIES_NAMES))
 
 
 def test_what_is_kept_of_a_history_lets_the_history_go() -> None:
@@ -95,7 +95,7 @@ def test_a_cache_in_several_row_groups_is_the_same(memory: Store) -> None:
     for name in ("AAPL", "BCpC", "IBM"):
         found = read_recent(memory).of(name, f"e-{name}")
         assert found is not None
-        assert found[1].equals(history(name, 5).select(VALUES))
+        assert found[1].equals(history(name, 5).select(SERIES_NAMES))
 
 
 def test_bars_of_another_version_are_not_given(memory: Store) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from condvest.domain.calendar import INTERVALS, group_of
-from condvest.domain.resample import PERIOD_DTYPE, PERIOD_SCHEMA, period_rows, period_table, resample
+from condvest.domain.resample import PERIOD_SCHEMA, period_table, periods_in, resample
 from condvest.errors import DataError
 from property import oracle
 from property.oracle import Bars, Split, Values
@@ -130,9 +130,11 @@ def test_the_table_holds_what_the_kernel_made(history: Bars, length: int) -> Non
     table = period_table(found, ["A"], 0)
     plain = table.set_column(0, "symbol", table["symbol"].cast("string"))
     assert plain.schema == PERIOD_SCHEMA
-    back = period_rows(plain, np.zeros(len(found), np.int32))
-    for name in PERIOD_DTYPE.names or ():
-        assert np.array_equal(back[name], found[name], equal_nan=found[name].dtype.kind == "f")
+    back = periods_in(plain, found["symbol"])
+    assert back.keys() == found.keys()
+    for name, values in found.items():
+        assert back[name].dtype == values.dtype
+        assert np.array_equal(back[name], values, equal_nan=values.dtype.kind == "f")
     assert all(number is None or number == number for number in table["vwap"].to_pylist())
 
 
@@ -174,10 +176,12 @@ def test_complete_means_that_the_lake_reached_the_end() -> None:
 
 
 def test_no_bars_no_periods() -> None:
-    """An empty block gives an empty array of the same shape."""
-    empty = resample(block({"A": {}}), 3, TABLE)
-    assert len(empty) == 0
-    assert empty.dtype == PERIOD_DTYPE
+    """An empty block gives columns of the same types, without a bar."""
+    empty, one = resample(block({"A": {}}), 3, TABLE), resample(block({"A": {oracle.ZERO_SESSION: PLAIN}}), 3, TABLE)
+    assert {name: len(values) for name, values in empty.items()} == dict.fromkeys(one, 0)
+    assert {name: values.dtype for name, values in empty.items()} == {
+        name: values.dtype for name, values in one.items()
+    }
 
 
 @pytest.mark.parametrize("day", [date(2024, 7, 4), date(2024, 7, 6), date(1950, 1, 3), date(2150, 1, 4)])

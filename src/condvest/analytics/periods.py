@@ -91,6 +91,6 @@ def period_bars(
     block = daily_block(bars, np.zeros(bars.num_rows, np.int32), table)
     origin = np.full(len(block), block.ordinals[0]) if anchor == "listing" else None
     found = resample(block, sessions, table, [(0, split) for split in splits], origin=origin)
-    symbols = pa.repeat(pa.scalar(symbol, pa.string()), len(found))
+    symbols = pa.repeat(pa.scalar(symbol, pa.string()), len(found["date"]))
     columns = period_columns(found, (reach - EPOCH).days)
     return pa.Table.from_arrays([symbols, *columns.values()], schema=PERIOD_SCHEMA)

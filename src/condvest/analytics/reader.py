@@ -18,7 +18,7 @@ from condvest.domain.resample import PERIOD_SCHEMA, SessionTable
 from condvest.domain.symbols import check_symbol
 from condvest.errors import ConfigError, ObjectNotFound
 from condvest.storage import layout
-from condvest.storage.bars_file import decode_bars
+from condvest.storage.bars_file import decode_bars, decode_series
 from condvest.storage.closures import read_closures
 from condvest.storage.opening import open_store
 from condvest.storage.store import Store
@@ -140,7 +140,9 @@ class Lake:
             stored = self.store.get(key)
         except ObjectNotFound:
             raise self._unknown(symbol) from None
-        return between(self.made(symbol, decode_bars(stored.data, key, may_be_empty=True), wanted), first, last)
+        is_daily = wanted.sessions == 1
+        bars = decode_bars(stored.data, key, may_be_empty=True) if is_daily else decode_series(stored.data, key)
+        return between(self.made(symbol, bars, wanted), first, last)
 
     def symbols(self) -> pa.Table:
         """Return the symbols with consolidated bars, ascending, and what the state database, where given, knows of them.
@@ -189,7 +191,10 @@ class Lake:
         return run(query, lake_views(self.store, names=self._names, symbols=self.symbols, make=self.made))
 
     def made(self, symbol: str, bars: pa.Table, wanted: Wanted) -> pa.Table:
-        """Return what is wanted of one symbol's daily bars, all of them (`DAILY_SCHEMA`, raw, ascending)."""
+        """Return what is wanted of one symbol's daily bars, all of them (raw, ascending).
+
+        They have `DAILY_SCHEMA`; for period bars `SERIES_NAMES` are enough.
+        """
         if bars.num_rows == 0:
             return bars if wanted.sessions == 1 else PERIOD_SCHEMA.empty_table()
         if wanted.sessions == 1 and wanted.adjusted == "none":

@@ -35,6 +35,8 @@ ANSWER_SCHEMA: Final = pa.schema([pa.field("symbol", pa.string()), pa.field("dat
 #: A bar as the lake holds it: `ingested_at` (UTC) is when this value was first seen.
 DAILY_SCHEMA: Final = pa.schema([*ANSWER_SCHEMA, pa.field("ingested_at", UTC_MICROSECONDS)])
 
+#: What is computed with, of one symbol's bars: the session and the values.
+SERIES_NAMES: Final = ("date", *VALUE_NAMES)
 
 #: No price and no volume is larger. Sums, products and split factors of larger ones would leave the range of floats.
 MOST_VALUE: Final = 1e30

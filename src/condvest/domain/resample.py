@@ -5,10 +5,10 @@ A group is `floor(ordinal / N)` of the session ordinal: fixed for all symbols an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -38,22 +38,10 @@ PERIOD_SCHEMA: Final = pa.schema(
     ]
 )
 
-#: One period bar in memory and in the spool: `symbol` is an index into names, `date` and `end_date` are days since 1970-01-01.
-PERIOD_DTYPE: Final = np.dtype(
-    [
-        ("symbol", "<i4"),
-        ("date", "<i4"),
-        ("end_date", "<i4"),
-        ("n_sessions", "<i4"),
-        ("open", "<f8"),
-        ("high", "<f8"),
-        ("low", "<f8"),
-        ("close", "<f8"),
-        ("volume", "<f8"),
-        ("vwap", "<f8"),
-        ("transactions", "<f8"),
-    ]
-)
+#: Period bars by column, ordered by symbol and date. int32: `symbol` (an index into names), `date`, `end_date` (days since
+#: 1970-01-01), `n_sessions`. float64, NaN where null: `open`, `high`, `low`, `close`, `volume`, `vwap`, `transactions`.
+PeriodBars: TypeAlias = Mapping[str, npt.NDArray[Any]]
+
 _NO_SESSION: Final = np.iinfo(np.int32).min
 
 
@@ -85,7 +73,7 @@ class SessionTable:
 
     def day_at(self, ordinals: Ints) -> Ints:
         """Return the days of ordinals; those outside the table get its first or last day."""
-        return self.days[np.clip(ordinals - self.first_ordinal, 0, len(self.days) - 1)]
+        return self.days.take(ordinals - self.first_ordinal, mode="clip")
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,13 +117,13 @@ def daily_block(bars: pa.Table, codes: Ints, table: SessionTable) -> DailyBlock:
 
 def floats(column: pa.ChunkedArray) -> Floats:
     """Return a numeric column as contiguous float64, null as NaN."""
-    values = (column if column.type == pa.float64() else column.cast(pa.float64())).to_numpy()
-    return np.ascontiguousarray(values, dtype=np.float64)
+    return np.ascontiguousarray(column.to_numpy(), dtype=np.float64)
 
 
 def day_numbers(column: pa.ChunkedArray) -> Ints:
     """Return a date column as days since 1970-01-01."""
-    return np.ascontiguousarray(column.cast(pa.int32()).to_numpy(), dtype=np.int32)
+    days = column.combine_chunks().view(pa.int32()).to_numpy(zero_copy_only=False)
+    return np.ascontiguousarray(days, dtype=np.int32)
 
 
 def resample(
@@ -145,39 +133,39 @@ def resample(
     splits: Sequence[tuple[int, Split]] = (),
     *,
     origin: Ints | None = None,
-) -> npt.NDArray[Any]:
-    """Return the period bars of a block, ordered as it is, as an array of `PERIOD_DTYPE`.
+) -> PeriodBars:
+    """Return the period bars of a block, ordered as it is.
 
     `splits` are (symbol code, split) in ascending order of code and date; one that executes inside a group is applied to the
     group's sessions before it: prices times from/to, volume the other way. `origin`: an ordinal for each row from which
     groups are counted in place of 0. The period's vwap is sum(vwap * volume) / sum(volume); null where a session that traded
     has none. transactions: the sum; null where one is null. `date` and `end_date` are the group's scheduled bounds.
     """
-    if len(block) == 0:
-        return np.empty(0, PERIOD_DTYPE)
     relative = block.ordinals if origin is None else block.ordinals - origin
     groups = relative // np.int32(sessions)
-    changes = (groups[1:] != groups[:-1]) | (block.codes[1:] != block.codes[:-1])
-    starts = np.concatenate(([0], np.flatnonzero(changes) + 1))
-    ends = np.concatenate((starts[1:], [len(block)])) - 1
+    begins = np.ones(len(block), np.bool_)
+    begins[1:] = (groups[1:] != groups[:-1]) | (block.codes[1:] != block.codes[:-1])
+    starts = np.flatnonzero(begins)
+    stops = np.concatenate((starts, [len(block)]))[1:]
     first = groups[starts] * np.int32(sessions) + (0 if origin is None else origin[starts])
     price, volume = _basis(block, sessions, table, splits, origin)
-    out = np.empty(len(starts), PERIOD_DTYPE)
-    out["symbol"] = block.codes[starts]
-    out["date"] = table.day_at(first)
-    out["end_date"] = table.day_at(first + np.int32(sessions - 1))
-    out["n_sessions"] = ends - starts + 1
-    out["open"] = (block.open if price is None else block.open * price)[starts]
-    out["high"] = np.maximum.reduceat(block.high if price is None else block.high * price, starts)
-    out["low"] = np.minimum.reduceat(block.low if price is None else block.low * price, starts)
-    out["close"] = (block.close if price is None else block.close * price)[ends]
     traded = np.add.reduceat(block.volume if volume is None else block.volume * volume, starts)
     none = traded == 0.0
-    out["volume"] = traded
     with np.errstate(invalid="ignore"):
-        out["vwap"] = np.where(none, np.nan, np.add.reduceat(block.money, starts) / np.where(none, 1.0, traded))
-    out["transactions"] = np.add.reduceat(block.transactions, starts)
-    return out
+        vwap = np.where(none, np.nan, np.add.reduceat(block.money, starts) / np.where(none, 1.0, traded))
+    return {
+        "symbol": block.codes[starts],
+        "date": table.day_at(first),
+        "end_date": table.day_at(first + np.int32(sessions - 1)),
+        "n_sessions": (stops - starts).astype(np.int32),
+        "open": (block.open if price is None else block.open * price)[starts],
+        "high": np.maximum.reduceat(block.high if price is None else block.high * price, starts),
+        "low": np.minimum.reduceat(block.low if price is None else block.low * price, starts),
+        "close": (block.close if price is None else block.close * price)[stops - 1],
+        "volume": traded,
+        "vwap": vwap,
+        "transactions": np.add.reduceat(block.transactions, starts),
+    }
 
 
 def _basis(
@@ -207,43 +195,43 @@ def _basis(
     return price, volume
 
 
-def period_table(bars: npt.NDArray[Any], names: Sequence[str], reach_day: int) -> pa.Table:
+def period_table(bars: PeriodBars | npt.NDArray[Any], names: Sequence[str], reach_day: int) -> pa.Table:
     """Return period bars as a table with `PERIOD_SCHEMA`; complete where `end_date` is not after `reach_day`.
 
-    `names` are in ascending order, `bars` ordered by symbol and date: the bytes of a file made of the table depend on the
-    bars alone. `reach_day` (days since 1970-01-01) is the last session of the consolidated lake.
+    They are `PeriodBars`, or an array of rows with fields of those names, ordered by symbol and date; `names` are in ascending
+    order: the bytes of a file made of the table depend on the bars alone. `reach_day` (days since 1970-01-01) is the last session
+    of the consolidated lake.
     """
-    begins = np.ones(len(bars), np.bool_)
-    np.not_equal(bars["symbol"][1:], bars["symbol"][:-1], out=begins[1:])
+    codes = bars["symbol"]
+    begins = np.ones(len(codes), np.bool_)
+    np.not_equal(codes[1:], codes[:-1], out=begins[1:])
     symbols = pa.DictionaryArray.from_arrays(
         pa.array(np.cumsum(begins, dtype=np.int32) - np.int32(1)),
-        pa.array([names[code] for code in bars["symbol"][begins].tolist()], pa.string()),
+        pa.array([names[code] for code in codes[begins].tolist()], pa.string()),
     )
     return pa.table({"symbol": symbols, **period_columns(bars, reach_day)})
 
 
-def period_columns(bars: npt.NDArray[Any], reach_day: int) -> dict[str, pa.Array]:
+def period_columns(bars: PeriodBars | npt.NDArray[Any], reach_day: int) -> dict[str, pa.Array]:
     """Return the columns of `period_table` but for `symbol`, in the order of `PERIOD_SCHEMA`."""
     columns: dict[str, pa.Array] = {
-        "date": pa.array(np.ascontiguousarray(bars["date"])).view(pa.date32()),
-        "end_date": pa.array(np.ascontiguousarray(bars["end_date"])).view(pa.date32()),
+        "date": pa.array(bars["date"]).view(pa.date32()),
+        "end_date": pa.array(bars["end_date"]).view(pa.date32()),
     }
     for name in ("open", "high", "low", "close", "volume"):
-        columns[name] = pa.array(np.ascontiguousarray(bars[name]))
+        columns[name] = pa.array(bars[name])
     for name in ("vwap", "transactions"):
-        columns[name] = pa.array(np.ascontiguousarray(bars[name]), from_pandas=True)  # NaN becomes null
+        columns[name] = pa.array(bars[name], from_pandas=True)  # NaN becomes null
     columns["transactions"] = columns["transactions"].cast(pa.int64())
-    columns["n_sessions"] = pa.array(np.ascontiguousarray(bars["n_sessions"]))
+    columns["n_sessions"] = pa.array(bars["n_sessions"])
     columns["complete"] = pa.array(bars["end_date"] <= reach_day)
     return columns
 
 
-def period_rows(table: pa.Table, codes: Ints) -> npt.NDArray[Any]:
-    """Return a table with `PERIOD_SCHEMA` as an array of `PERIOD_DTYPE`: the inverse of `period_table`, but for `complete`."""
-    out = np.empty(table.num_rows, PERIOD_DTYPE)
-    out["symbol"] = codes
-    out["date"], out["end_date"] = day_numbers(table["date"]), day_numbers(table["end_date"])
-    out["n_sessions"] = table["n_sessions"].to_numpy()
-    for name in ("open", "high", "low", "close", "volume", "vwap", "transactions"):
-        out[name] = floats(table[name])
-    return out
+def periods_in(table: pa.Table, codes: Ints) -> PeriodBars:
+    """Return the bars of a table with `PERIOD_SCHEMA`: the inverse of `period_table`, but for `complete`."""
+    bars = {"symbol": codes, "date": day_numbers(table["date"]), "end_date": day_numbers(table["end_date"])}
+    bars["n_sessions"] = table["n_sessions"].to_numpy()
+    return bars | {
+        name: floats(table[name]) for name in ("open", "high", "low", "close", "volume", "vwap", "transactions")
+    }

@@ -11,7 +11,7 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from condvest.domain.bars import UTC_MICROSECONDS, contained
+from condvest.domain.bars import SERIES_NAMES, UTC_MICROSECONDS, contained
 from condvest.errors import CondvestError, DataError, ObjectNotFound
 from condvest.jobs.contents import SymbolContent
 from condvest.jobs.findings import Findings, shown
@@ -115,7 +115,7 @@ class CachesCheck:
         if found is None:
             return
         since, bars = found
-        rows = data.select(recent.VALUES).filter(pc.greater_equal(data["date"], pa.scalar(since, pa.date32())))
+        rows = data.select(SERIES_NAMES).filter(pc.greater_equal(data["date"], pa.scalar(since, pa.date32())))
         if not rows.combine_chunks().equals(bars.combine_chunks()):
             self._broken(f"{layout.RECENT_BARS}: {symbol} is not as in its data.parquet")
 

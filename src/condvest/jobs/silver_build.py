@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from condvest.aio import in_order
 from condvest.domain.actions import EPOCH, Split, applied_splits, judge_splits
+from condvest.domain.bars import SERIES_NAMES
 from condvest.domain.calendar import Calendar
 from condvest.domain.resample import DailyBlock, Ints, SessionTable, daily_block, resample
 from condvest.errors import CommitConflict, DataError
@@ -22,7 +22,7 @@ from condvest.jobs.progress import Progress
 from condvest.jobs.silver_plan import IntervalPlan
 from condvest.jobs.spool import ByMonth, MonthSpool, by_month
 from condvest.storage import layout
-from condvest.storage.recent import VALUES, Recent, read_recent
+from condvest.storage.recent import Recent, read_recent
 from condvest.storage.store import Store, Stored
 
 #: What a symbol's bars come from: cached bars, or a key and the object under it.
@@ -73,10 +73,7 @@ def compute(
 
     def built(block: Sequence[tuple[str, _Content]]) -> dict[int, ByMonth]:
         daily, splits = _block(work, block)
-        return {
-            sessions: by_month(_kept(resample(daily, sessions, work.table, splits), starts[sessions]))
-            for sessions in starts
-        }
+        return {sessions: _built(work, daily, splits, sessions, since) for sessions, since in starts.items()}
 
     at_a_time = _BLOCK_SYMBOLS if unread else _BLOCK_CACHED
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="condvest-resample") as pool:
@@ -88,10 +85,10 @@ def compute(
     return Computed(len(unread), len(cached))
 
 
-def _kept(bars: npt.NDArray[Any], starts: Ints) -> npt.NDArray[Any]:
-    """Return the bars of groups that are to be built."""
-    keep = bars["date"] >= starts[bars["symbol"]]
-    return bars if keep.all() else bars[keep]
+def _built(work: Work, daily: DailyBlock, splits: list[tuple[int, Split]], sessions: int, starts: Ints) -> ByMonth:
+    """Return the bars of the groups that are to be built, of one interval and some symbols."""
+    bars = resample(daily, sessions, work.table, splits)
+    return by_month(bars, bars["date"] >= starts[bars["symbol"]])
 
 
 def group_starts(work: Work, plan: IntervalPlan) -> Ints:
@@ -130,7 +127,9 @@ def history(file: ReadFile) -> pa.Table:
 def _block(work: Work, block: Sequence[tuple[str, _Content]]) -> tuple[DailyBlock, list[tuple[int, Split]]]:
     symbols = [symbol for symbol, _ in block]
     files = iter(read_files([content for _, content in block if not isinstance(content, pa.Table)]))
-    tables = [content if isinstance(content, pa.Table) else history(next(files)).select(VALUES) for _, content in block]
+    tables = [
+        content if isinstance(content, pa.Table) else history(next(files)).select(SERIES_NAMES) for _, content in block
+    ]
     counts = np.array([table.num_rows for table in tables])
     codes = np.repeat(np.array([work.codes[symbol] for symbol in symbols], np.int32), counts)
     daily = daily_block(pa.concat_tables(tables).combine_chunks(), codes, work.table)

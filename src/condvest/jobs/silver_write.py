@@ -12,11 +12,11 @@ import numpy.typing as npt
 
 from condvest.aio import in_order
 from condvest.domain.actions import EPOCH
-from condvest.domain.resample import PERIOD_SCHEMA, Ints, period_rows, period_table
+from condvest.domain.resample import PERIOD_SCHEMA, Ints, period_table, periods_in
 from condvest.errors import CommitConflict, DataError
 from condvest.jobs.silver_build import Work, group_starts
 from condvest.jobs.silver_plan import IntervalPlan
-from condvest.jobs.spool import MonthSpool
+from condvest.jobs.spool import MonthSpool, as_rows
 from condvest.storage import layout
 from condvest.storage.parquet import decode, encode_periods
 from condvest.storage.store import IF_ABSENT, Store, Stored, When, if_match
@@ -139,9 +139,8 @@ def _kept(stored: Stored, work: Work, starts: Ints, sessions: int, month: str) -
             f"{_key(sessions, month)}: holds symbol {unknown}, which has no data.parquet; run"
             " `condvest resample --force-full`"
         ) from None
-    rows = period_rows(table, of_dictionary[symbols.indices.to_numpy()])
-    kept: npt.NDArray[Any] = rows[rows["date"] < starts[rows["symbol"]]]
-    return kept
+    bars = periods_in(table, of_dictionary[symbols.indices.to_numpy()])
+    return as_rows(bars, bars["date"] < starts[bars["symbol"]])
 
 
 def _merged(kept: npt.NDArray[Any] | None, built: npt.NDArray[Any]) -> npt.NDArray[Any]:

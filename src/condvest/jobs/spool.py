@@ -11,13 +11,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache, partial
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from condvest.domain.resample import PERIOD_DTYPE, Ints
+from condvest.domain.resample import Ints, PeriodBars
 from condvest.jobs.scratch import scratch_errors
+
+_INTEGERS: Final = ("symbol", "date", "end_date", "n_sessions")
+_FLOATS: Final = ("open", "high", "low", "close", "volume", "vwap", "transactions")
+#: One period bar in the spool; the fields are as in `PeriodBars`.
+ROW: Final = np.dtype([*((name, "<i4") for name in _INTEGERS), *((name, "<f8") for name in _FLOATS)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,17 +33,27 @@ class ByMonth:
     months: list[tuple[str, int, int]]
 
 
-def by_month(bars: npt.NDArray[Any]) -> ByMonth:
-    """Order bars (`PERIOD_DTYPE`) by month; those of one month keep their order."""
-    if len(bars) == 0:
-        return ByMonth(bars, [])
-    months = month_numbers(bars["date"])
+def as_rows(bars: PeriodBars, which: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return some period bars, chosen by a mask or by their places, as rows (`ROW`)."""
+    columns = {name: bars[name][which] for name in (*_INTEGERS, *_FLOATS)}
+    rows = np.empty(len(columns["symbol"]), ROW)
+    for name, values in columns.items():
+        rows[name] = values
+    return rows
+
+
+def by_month(bars: PeriodBars, which: npt.NDArray[np.bool_]) -> ByMonth:
+    """Order the chosen period bars by month; those of one month keep their order."""
+    places = np.flatnonzero(which)
+    if len(places) == 0:
+        return ByMonth(np.empty(0, ROW), [])
+    months = month_numbers(bars["date"][places])
     order = np.argsort(months, kind="stable")  # a radix sort, as months are 16 bits wide
     months = months[order]
     starts = np.concatenate(([0], np.flatnonzero(months[1:] != months[:-1]) + 1))
-    bounds = [*starts.tolist(), len(bars)]
+    bounds = [*starts.tolist(), len(places)]
     names = [month_name(number) for number in months[starts].tolist()]
-    return ByMonth(bars.take(order), list(zip(names, bounds[:-1], bounds[1:], strict=True)))
+    return ByMonth(as_rows(bars, places[order]), list(zip(names, bounds[:-1], bounds[1:], strict=True)))
 
 
 class MonthSpool:
@@ -71,7 +86,7 @@ class MonthSpool:
         while left:  # one call writes 2 GiB at most
             left = left[self._file.write(left) or 0 :]
         for month, start, stop in bars.months:
-            self._parts[month].extend((self._size + start * PERIOD_DTYPE.itemsize, stop - start))
+            self._parts[month].extend((self._size + start * ROW.itemsize, stop - start))
         self._size += bars.rows.nbytes
 
     def months(self) -> Iterable[str]:
@@ -83,10 +98,10 @@ class MonthSpool:
         """Return the bars of one month, ordered by symbol and date."""
         parts = self._parts[month] if month in self._parts else array("q")
         offsets, counts = parts[::2], parts[1::2]
-        bars = np.empty(sum(counts), PERIOD_DTYPE)
+        bars = np.empty(sum(counts), ROW)
         left = bars.view(np.uint8).data
         for offset, count in zip(offsets, counts, strict=True):
-            size = count * PERIOD_DTYPE.itemsize
+            size = count * ROW.itemsize
             if os.preadv(self._file.fileno(), [left[:size]], offset) != size:
                 raise OSError(errno.EIO, "the temporary file is shorter than what was written to it")
             left = left[size:]

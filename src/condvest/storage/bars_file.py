@@ -10,7 +10,7 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from condvest.domain.bars import DAILY_SCHEMA, MOST_TRANSACTIONS, MOST_VALUE, PRICE_NAMES, is_history
+from condvest.domain.bars import ANSWER_SCHEMA, DAILY_SCHEMA, MOST_TRANSACTIONS, MOST_VALUE, PRICE_NAMES, is_history
 from condvest.errors import DataError
 from condvest.storage import layout
 from condvest.storage.layout import BronzeKey
@@ -32,16 +32,28 @@ def decode_bars(data: bytes, key: str, *, may_be_empty: bool = False) -> pa.Tabl
     There is at least one, unless it `may_be_empty`. DataError, naming the key: it cannot be read, or does not hold what
     its key says.
     """
-    bars = decode(data, DAILY_SCHEMA, key)
+    bars = _of_one_symbol(data, DAILY_SCHEMA, key, may_be_empty=may_be_empty)
+    if bars.num_rows == 0:
+        return DAILY_SCHEMA.empty_table()
+    symbol = pa.scalar(bars["symbol"][0].as_py(), pa.string())
+    return bars.set_column(0, DAILY_SCHEMA.field("symbol"), pa.repeat(symbol, bars.num_rows))
+
+
+def decode_series(data: bytes, key: str) -> pa.Table:
+    """Decode what is computed with of such a file (`SERIES_NAMES`), which may be empty: `ingested_at` is not looked at."""
+    return _of_one_symbol(data, ANSWER_SCHEMA, key, may_be_empty=True).remove_column(0)
+
+
+def _of_one_symbol(data: bytes, schema: pa.Schema, key: str, *, may_be_empty: bool) -> pa.Table:
+    """Decode a file and hold it against its key; see `decode_bars`. The symbol comes as a dictionary."""
+    bars = decode(data, schema, key, needed=_NEVER_NULL, repeated=("symbol",))
     found = layout.parse_bronze_key(key)
     if may_be_empty and bars.num_rows == 0:
         return bars
     if found is None or bars.num_rows == 0:
         raise DataError(f"{key}: holds no bars; delete it and run `condvest consolidate --force-full`")
-    if not bars["symbol"].equals(pa.chunked_array([pa.repeat(pa.scalar(found.symbol, pa.string()), bars.num_rows)])):
+    if not _is_throughout(bars["symbol"], found.symbol):
         raise DataError(f"{key}: holds rows of another symbol than {found.symbol}; restore it from a copy")
-    if any(bars[name].null_count for name in _NEVER_NULL):
-        raise DataError(f"{key}: a column that is never null holds nulls; restore it from a copy")
     if found.session is not None and bars["date"].to_pylist() != [found.session]:
         raise DataError(f"{key}: must hold the one bar of {found.session}; delete it and fetch that session again")
     for names, most in _MOST:
@@ -109,9 +121,14 @@ def _are_sound(rows: pa.Table, keys: Sequence[BronzeKey], counts: Sequence[int])
     return {at + 1 for at in falls}.issubset(ends) and all(_is_bounded(rows, names, most) for names, most in _MOST)
 
 
+def _is_throughout(coded: pa.ChunkedArray, symbol: str) -> bool:
+    """Say whether a column of codes holds one symbol and nothing else."""
+    texts = {text for chunk in coded.chunks for text in chunk.dictionary.to_pylist()}
+    # A dictionary may hold texts that no row has; to look at the rows takes ten times as long.
+    return coded.null_count == 0 and (texts == {symbol} or coded.unique().to_pylist() == [symbol])
+
+
 def _is_bounded(bars: pa.Table, names: Sequence[str], most: pa.Scalar) -> bool:
     """Say whether no value of some columns of one type is larger than the most that it may be; a NaN is no number."""
-    values = pa.chunked_array([chunk for name in names for chunk in bars[name].chunks])
-    if pc.all(pc.less_equal(values, most)).as_py() is not False:
-        return True
+    values = pa.chunked_array([chunk for column in bars.select(names).columns for chunk in column.chunks])
     return pc.any(pc.greater(values, most)).as_py() is not True

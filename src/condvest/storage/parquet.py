@@ -33,10 +33,10 @@ _RECENT: Final = _COMMON | {
 _FETCHED: Final = _HISTORY | {"use_dictionary": False, "write_statistics": False, "write_page_checksum": True}
 #: Files from this size on are decoded by several threads; of smaller ones several are decoded at a time.
 _LARGE_BYTES: Final = 4 * 2**20
-#: How a time is stored, and the first and last that Python has: from the year 1 to the year 9999.
-_BOUNDS: Final[dict[pa.DataType, tuple[int, int]]] = {
-    pa.date32(): (-719_162, 2_932_896),
-    pa.timestamp("us", tz="UTC"): (-62_135_596_800_000_000, 253_402_300_799_999_999),
+#: The first and last time that Python has, from the year 1 to the year 9999: in days, and in microseconds, the lake's one unit.
+_BOUNDS: Final[dict[int, tuple[int, int]]] = {
+    pa.date32().id: (-719_162, 2_932_896),
+    pa.timestamp("us").id: (-62_135_596_800_000_000, 253_402_300_799_999_999),
 }
 # One row: statistics and dictionaries would be larger than the row.
 _SINGLE: Final = {"compression": "none", "store_schema": False, "use_dictionary": False, "write_statistics": False}
@@ -120,16 +120,16 @@ def unsound(table: pa.Table, needed: Sequence[str]) -> str | None:
         table.validate(full=True)
     except pa.ArrowException as error:
         return f"holds values that are none ({str(error).splitlines()[0]})"
-    for field, column in zip(table.schema, table.columns, strict=True):
-        bounds = _BOUNDS.get(field.type)
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        bounds = _BOUNDS.get(column.type.id)
         if bounds is not None:
             found = pc.min_max(column)
             # As numbers: a time that Python has not cannot be made a Python value.
             low, high = found["min"].value, found["max"].value
             if low is not None and (low < bounds[0] or high > bounds[1]):
-                return f"column {field.name} holds a time outside the years 1 to 9999"
-        if field.name in needed and column.null_count:
-            return f"column {field.name}, which is never null, holds nulls"
+                return f"column {name} holds a time outside the years 1 to 9999"
+        if name in needed and column.null_count:
+            return f"column {name}, which is never null, holds nulls"
     return None
 
 

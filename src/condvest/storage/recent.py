@@ -11,7 +11,7 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from condvest.domain.bars import ANSWER_SCHEMA, PRICE_NAMES
+from condvest.domain.bars import ANSWER_SCHEMA, PRICE_NAMES, SERIES_NAMES
 from condvest.errors import CommitConflict, DataError
 from condvest.log import warn
 from condvest.storage import layout
@@ -28,8 +28,6 @@ _NEVER_NULL: Final = ("symbol", "date", *PRICE_NAMES, "volume", "source")
 SCHEMA: Final = pa.schema([*ANSWER_SCHEMA, pa.field("source", pa.string())])
 #: Columns whose values repeat row after row: in memory they are codes into a dictionary.
 _REPEATED: Final = ("symbol", "source")
-#: The columns of one symbol's bars, `ANSWER_SCHEMA` without `symbol`.
-VALUES: Final = ANSWER_SCHEMA.names[1:]
 #: So many symbols' bars are put together at a time.
 _AT_A_TIME: Final = 64
 
@@ -59,7 +57,7 @@ class Recent:
     @classmethod
     def over(cls, rows: pa.Table) -> Recent:
         """Find each symbol's rows; DataError where they do not follow each other, by date and of one version."""
-        return cls(rows, _spans(rows), rows.select(VALUES))
+        return cls(rows, _spans(rows), rows.select(SERIES_NAMES))
 
     @classmethod
     def nothing(cls) -> Recent:
@@ -67,7 +65,7 @@ class Recent:
         return cls.over(coded(SCHEMA, _REPEATED).empty_table())
 
     def of(self, symbol: str, etag: str) -> tuple[date, pa.Table] | None:
-        """Return the first date from which all bars are there, and the bars (`VALUES`); None when they are of another version."""
+        """Return the date from which all bars are there, and the bars (`SERIES_NAMES`); None when they are of another version."""
         span = self.spans.get(symbol)
         if span is None or span.source != short_mark(etag):
             return None
