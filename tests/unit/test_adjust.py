@@ -10,13 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from condvest.domain.actions import Dividend, Split
+from condvest.domain.actions import EPOCH, Dividend, Split
 from condvest.domain.adjust import adjusted, dividend_factors, split_factors
 from property import oracle
 from property.oracle import Bars, Values
 from property.tables import SEEN, answer_table, as_split, bars, splits
 
 DAYS = [date(2024, 3, 4) + timedelta(days=number) for number in range(5)]
+NUMBERS = np.array([(day - EPOCH).days for day in DAYS], np.int32)
 
 
 def bar(close: float) -> Values:
@@ -79,19 +80,19 @@ def test_dividends_give_total_returns(data: st.DataObject, history: Bars, cash: 
 def test_factors_cumulate_backwards_in_any_order_of_the_listing() -> None:
     """Two splits and two dividends: each factor works on the sessions before its own date alone."""
     two = [Split("A", DAYS[3], 1, 2, "", SEEN), Split("A", DAYS[1], 1, 4, "", SEEN)]
-    assert split_factors(DAYS, two).tolist() == [1 / 8, 1 / 2, 1 / 2, 1, 1]
+    assert split_factors(NUMBERS, two).tolist() == [1 / 8, 1 / 2, 1 / 2, 1, 1]
     closes = np.array([100.0, 100.0, 100.0, 100.0, 100.0])
     paid = [dividend(DAYS[4], 10.0), dividend(DAYS[2], 50.0)]
-    assert dividend_factors(DAYS, closes, paid, []).tolist() == pytest.approx([0.45, 0.45, 0.9, 0.9, 1.0])
+    assert dividend_factors(NUMBERS, closes, paid, []).tolist() == pytest.approx([0.45, 0.45, 0.9, 0.9, 1.0])
 
 
 def test_a_split_on_the_ex_date_puts_the_close_before_on_its_basis() -> None:
     """A dividend is per share of its ex-date: 1 dollar after a 2-for-1 split of a 100-dollar share is 2 %, not 1 %."""
     split = Split("A", DAYS[1], 1, 2, "", SEEN)
     closes = np.array([100.0, 50.0])
-    assert dividend_factors(DAYS[:2], closes, [dividend(DAYS[1], 1.0)], [split])[0] == pytest.approx(0.98)
+    assert dividend_factors(NUMBERS[:2], closes, [dividend(DAYS[1], 1.0)], [split])[0] == pytest.approx(0.98)
     after = Split("A", DAYS[2], 1, 2, "", SEEN)
-    assert dividend_factors(DAYS[:2], closes, [dividend(DAYS[1], 1.0)], [after])[0] == pytest.approx(0.99)
+    assert dividend_factors(NUMBERS[:2], closes, [dividend(DAYS[1], 1.0)], [after])[0] == pytest.approx(0.99)
 
 
 def test_an_ex_date_without_a_bar_uses_the_last_close_before_it() -> None:
