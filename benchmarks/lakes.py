@@ -33,7 +33,7 @@ from condvest.domain.bars import DAILY_SCHEMA, stamp
 from condvest.domain.calendar import Calendar
 from condvest.jobs.write_bars import write_daily
 from condvest.storage import layout
-from condvest.storage.actions import update_splits
+from condvest.storage.actions import update_dividends, update_splits
 from condvest.storage.opening import open_store
 from condvest.storage.parquet import encode_history
 
@@ -69,7 +69,7 @@ def make_market(lake: str, symbols: int, years: int, pending: int, rows: Path) -
     """Write each symbol's `data.parquet` without the last `pending` sessions, whose bars go to the file `rows`."""
     held_back = Calendar.shipped().sessions(date(2025, 1, 2), LAST)[-pending:] if pending else []
     since = pa.scalar(held_back[0] if held_back else date.max, pa.date32())
-    later, splits, count = [], [], 0
+    later, splits, dividends, count = [], [], [], 0
 
     def files() -> Iterator[tuple[str, bytes]]:
         nonlocal count
@@ -78,12 +78,14 @@ def make_market(lake: str, symbols: int, years: int, pending: int, rows: Path) -
             known = int(np.searchsorted(first.cast(pa.int32()).to_numpy(), since.cast(pa.int32()).as_py()))
             later.append(history.bars.slice(known))
             splits.extend([history.split] if history.split else [])
+            dividends.extend(history.dividends)
             count += known
             yield layout.data_key(history.symbol), encode_history(history.bars.slice(0, known))
 
     store = open_store(lake, fsync=False)
     store.put_many(files())
     update_splits(store, lambda _: splits)
+    update_dividends(store, lambda _: dividends)
     pq.write_table(pa.concat_tables(later).sort_by([("date", "ascending"), ("symbol", "ascending")]), rows)
     return {"rows": count}
 

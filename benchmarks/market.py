@@ -1,4 +1,4 @@
-"""A generated market: seeded, with listing lengths, halts and splits like a real one. No bar in it is real."""
+"""A generated market: seeded, with listing lengths, halts, splits and dividends like a real one. No bar in it is real."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime
 import numpy as np
 import pyarrow as pa
 
-from condvest.domain.actions import Split
+from condvest.domain.actions import Dividend, Split
 from condvest.domain.bars import DAILY_SCHEMA, stamp
 from condvest.domain.calendar import Calendar
 
@@ -19,15 +19,18 @@ INGESTED_AT = datetime(2025, 11, 20, 21, 5, tzinfo=UTC)
 _HALTED = 0.01  # of all sessions of a symbol
 _SPLIT = 0.25  # of all symbols have one split
 _RATIOS = (2.0, 3.0, 4.0, 10.0, 0.1)
+_PAYING = 3  # each third symbol pays a dividend each quarter, 0.5 % of the close
+_QUARTER = 63  # sessions
 
 
 @dataclass(frozen=True)
 class History:
-    """One symbol's daily bars (`DAILY_SCHEMA`, raw prices) and its split, if it has one."""
+    """One symbol's daily bars (`DAILY_SCHEMA`, raw prices), its split, if it has one, and its dividends."""
 
     symbol: str
     bars: pa.Table
     split: Split | None
+    dividends: list[Dividend]
 
 
 def symbol_name(number: int) -> str:
@@ -44,7 +47,7 @@ def histories(symbols: int, *, years: int = 20, seed: int = 7) -> Iterator[Histo
     """Yield the history of each symbol up to `LAST`.
 
     A symbol is listed for 10 years on the average, at most for `years`; 1 % of its sessions it is halted; one of four
-    symbols has a split. 5,400 symbols of 20 years have about 13.5 million bars.
+    symbols has a split, one of three pays dividends. 5,400 symbols of 20 years have about 13.5 million bars.
     """
     days = np.array(Calendar.shipped().sessions(date(LAST.year - years, LAST.month, LAST.day), LAST), "datetime64[D]")
     twenty_years = len(days) * 20 / years
@@ -52,10 +55,10 @@ def histories(symbols: int, *, years: int = 20, seed: int = 7) -> Iterator[Histo
     for number in range(symbols):
         length = int(np.clip(random.exponential(0.65) * twenty_years, 60, len(days)))
         traded = days[len(days) - length :][random.random(length) > _HALTED]
-        yield _history(symbol_name(number), traded, random)
+        yield _history(symbol_name(number), traded, random, pays=number % _PAYING == 1)
 
 
-def _history(symbol: str, traded: np.ndarray, random: np.random.Generator) -> History:
+def _history(symbol: str, traded: np.ndarray, random: np.random.Generator, *, pays: bool) -> History:
     rows = len(traded)
     close = 30 * np.exp(np.cumsum(random.normal(0.0002, 0.02, rows)))
     split = None
@@ -80,4 +83,10 @@ def _history(symbol: str, traded: np.ndarray, random: np.random.Generator) -> Hi
         "vwap": np.round((high + low + close) / 3, 4),
         "transactions": np.floor(volume / 120).astype(np.int64),
     }
-    return History(symbol, stamp(pa.table(values), INGESTED_AT).cast(DAILY_SCHEMA), split)
+    quarters = slice(_QUARTER if pays else rows, None, _QUARTER)
+    dividends = [
+        Dividend(symbol, day, cash, "USD", "recurring", INGESTED_AT)
+        for day, cash in zip(traded[quarters].tolist(), np.round(close[quarters] * 0.005, 4).tolist(), strict=True)
+        if cash
+    ]
+    return History(symbol, stamp(pa.table(values), INGESTED_AT).cast(DAILY_SCHEMA), split, dividends)

@@ -45,7 +45,7 @@ _STACK = Path(__file__).parents[1] / "deploy" / "stack"
 _LATENCY_SECONDS = 0.02
 _IN_FLIGHT = 64
 #: Memory of the functions (GB), as the stack has them.
-_MEMORY_GB = {"fetch bars": 2.0, "fetch meta": 1.0, "record": 2.0, "consolidate": 3.0}
+_MEMORY_GB = {"fetch bars": 2.0, "fetch meta": 3.0, "record": 2.0, "consolidate": 3.0}
 #: vCPU and GB of the Batch jobs, the seconds until one has started, which are billed, and the parts of the vacuum.
 _RESAMPLER, _VACUUM = (2.0, 8.0), (1.0, 4.0)
 _START_SECONDS = 60

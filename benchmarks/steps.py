@@ -69,6 +69,7 @@ def bars(lake: str, symbol: str) -> dict[str, Any]:
     return {
         "rows": opened.bars(symbol).num_rows,
         "seconds": _median(lambda: opened.bars(symbol)),
+        "adjusted_seconds": _median(lambda: opened.bars(symbol, adjusted="all")),
         "period_seconds": _median(lambda: opened.bars(symbol, interval="13d")),
         "decode_seconds": _median(decode),
     }

@@ -247,7 +247,8 @@ def _land(
 ) -> None:
     """Land a listing unless the last one that landed has the same rows; with `daily`, and is of the same UTC day."""
     texts = sorted(json.dumps(row, sort_keys=True) for row in rows)
-    body = f'{{"results": [{", ".join(texts)}]}}'.encode()
+    body = b"".join((b'{"results": [', ", ".join(texts).encode(), b"]}"))
+    del texts  # as large as the body
     digest = hashlib.sha256(body).hexdigest()[:16]
     landed = [layout.parse_landing_key(info.key) for info in store.list(layout.landing_prefix(kind))]
     last = max((known for known in landed if known is not None), key=lambda known: known.instant, default=None)
