@@ -139,6 +139,15 @@ def test_details_that_fail_are_left_and_the_others_come(listed: Kit) -> None:
     assert listed.fetch_meta(details=9).details == 1
 
 
+def test_details_that_are_refused_or_of_another_ticker_cost_only_themselves(listed: Kit) -> None:
+    """What came before and after them lands; else each run would ask for the same ones again and end at the same ticker."""
+    listed.provider.fail("/v3/reference/tickers/IBM", status=400)
+    listed.provider.fail("/v3/reference/tickers/MSFT", status=200, body={"status": "OK", "results": {"ticker": "msft"}})
+    report = listed.fetch_meta(details=9)
+    assert report.details == 7
+    assert sorted(line.partition(":")[0] for line in report.left) == ["details of IBM", "details of MSFT"]
+
+
 def test_a_ticker_that_the_provider_does_not_know_counts_as_asked(listed: Kit) -> None:
     """404 is an answer: it is not asked for again every day."""
     listed.provider.fail("/v3/reference/tickers/IBM", status=404)
@@ -349,6 +358,25 @@ def test_a_universe_limits_symbols_and_actions(listed: Kit) -> None:
     assert (report.symbols, report.splits, report.dividends) == (1, 1, 1)
     assert [row.symbol for row in listed.state.symbols()] == ["AAPL"]
     assert [split.symbol for split in read_splits(listed.store)] == ["AAPL"]
+
+
+def test_a_smaller_universe_withdraws_no_action_of_the_others(listed: Kit) -> None:
+    """Of symbols outside of it nothing was asked: their actions stay as they were, and do not make the listing a short one."""
+    for symbol in ("IBM", "TRUE"):
+        listed.market.add_split(symbol, date(2020, 8, 31), 1, 2)
+    listed.fetch_meta()
+    before = {split.symbol: split for split in read_splits(listed.store)}
+    listed.universe = frozenset({"AAPL"})
+    listed.market.add_split("AAPL", date(2014, 6, 9), 1, 7)
+    report = listed.after(days=1).fetch_meta()
+    after = read_splits(listed.store)
+    assert (report.left, report.splits) == ([], 2)
+    assert {split.symbol: split for split in after if split.split_to != 7} == before
+    assert [split.symbol for split in after if split.split_to == 7] == ["AAPL"]
+    assert {dividend.symbol: dividend.withdrawn_at for dividend in read_dividends(listed.store)} == {
+        "AAPL": None,
+        "IBM": None,
+    }
 
 
 def test_a_corrupt_ledger_of_actions_is_refused(listed: Kit) -> None:

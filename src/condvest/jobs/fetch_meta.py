@@ -26,7 +26,7 @@ from condvest.domain.metadata import (
     split_of,
     symbol_of,
 )
-from condvest.errors import TimeOver, TransientError
+from condvest.errors import DataError, TimeOver, TransientError
 from condvest.jobs.progress import Progress, silent
 from condvest.jobs.read_listing import ListingReader
 from condvest.jobs.record_symbols import record_symbols
@@ -213,9 +213,9 @@ def _splits(fetch: _Fetch) -> bool:
     report.left += [f"split {line}" for line in bad]
     splits = [split for split in splits if _wanted(split.symbol, fetch.universe)]
     report.splits = len(splits)
-    if _is_believable("splits", splits, read_splits(store), report):
+    if _is_believable("splits", splits, _of_universe(read_splits(store), fetch.universe), report):
         _land(store, "splits", given, fetch.now)
-        report.splits_changed = update_splits(store, lambda known: merge_actions(known, splits, fetch.now))
+        report.splits_changed = update_splits(store, lambda known: _merged(fetch, known, splits))
     return True
 
 
@@ -228,10 +228,20 @@ def _dividends(fetch: _Fetch) -> bool:
     report.left += [f"dividend {line}" for line in bad]
     dividends = [dividend for dividend in dividends if _wanted(dividend.symbol, fetch.universe)]
     report.dividends = len(dividends)
-    if _is_believable("dividends", dividends, read_dividends(store), report):
+    if _is_believable("dividends", dividends, _of_universe(read_dividends(store), fetch.universe), report):
         _land(store, "dividends", given, fetch.now)
-        report.dividends_changed = update_dividends(store, lambda known: merge_actions(known, dividends, fetch.now))
+        report.dividends_changed = update_dividends(store, lambda known: _merged(fetch, known, dividends))
     return True
+
+
+def _of_universe(actions: Sequence[Action], universe: frozenset[str] | None) -> list[Action]:
+    return [action for action in actions if _wanted(action.symbol, universe)]
+
+
+def _merged(fetch: _Fetch, known: Sequence[Action], given: Sequence[Action]) -> list[Action]:
+    """Merge the actions of the universe; those of other symbols stay as they are, since none of them were taken."""
+    others = [action for action in known if not _wanted(action.symbol, fetch.universe)]
+    return others + merge_actions(_of_universe(known, fetch.universe), given, fetch.now)
 
 
 def _is_believable(kind: str, given: Sequence[Action], known: Sequence[Action], report: MetaReport) -> bool:
@@ -287,7 +297,7 @@ def _land_details(fetch: _Fetch, symbols: Sequence[str]) -> None:
             found = None if fetch.stop() else {**(fetch.source.ticker_details(symbol) or {}), "ticker": symbol}
         except TimeOver:
             found = None
-        except TransientError as error:
+        except (TransientError, DataError) as error:  # of this ticker alone
             report.left.append(f"details of {symbol}: {error}")
             continue
         if found is None:
