@@ -6,13 +6,13 @@ import gzip
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from itertools import count
 from pathlib import Path
 
 import pytest
 
-from condvest.errors import TransientError
+from condvest.errors import DataError, TransientError
 from condvest.storage import layout
 from integration.jobs_kit import DAYS, SYMBOLS, Kit, bar, market_of, survive_every_kill
 from integration.watched_lake import Killed
@@ -42,6 +42,13 @@ def test_many_sessions_go_straight_into_the_consolidated_file(kit: Kit) -> None:
     assert len(kit.consolidated("BCpC")) == 40
     assert kit.closes("BCpC")[DAYS[39]] == 159.0
     kit.assert_as_rebuilt()
+
+
+def test_a_history_that_is_new_asks_for_no_file_of_each_day(kit: Kit) -> None:
+    """No `date=` file of it is there: one listing tells that, where a request a bar is a million for a few hundred symbols."""
+    kit.evening(DAYS[39])
+    assert kit.cost(lambda: kit.fetch_symbols("BCpC", first=DAY, last=DAYS[39])).gets < 10
+    assert len(kit.closes("BCpC")) == 40
 
 
 def test_a_listing_of_several_pages_is_one_answer(kit: Kit) -> None:
@@ -154,6 +161,21 @@ def test_a_bad_row_goes_to_quarantine_and_the_rest_comes(kit: Kit) -> None:
     kit.evening(THIRD).fetch_symbols("AAPL", first=DAY, last=THIRD)
     assert [(row["rule"], row["date"]) for row in kit.quarantine()] == [("high_below_low", NEXT)]
     assert list(kit.closes("AAPL")) == [DAY, THIRD]
+
+
+@pytest.mark.parametrize("day", [date(2207, 9, 3), THIRD])
+def test_a_range_answer_with_bars_of_other_days_is_refused(kit: Kit, day: date) -> None:
+    """They would land under bounds that do not tell of them; and a day that no calendar reaches is no wrong setting."""
+    values = {"o": 10.0, "h": 11.0, "l": 9.0, "c": 10.5, "v": 1000.0}
+    rows = [
+        values | {"t": int(datetime(one.year, one.month, one.day, 16, tzinfo=UTC).timestamp()) * 1000}
+        for one in (DAY, day)
+    ]
+    kit.provider.fail(f"{RANGE}/IBM", status=200, body={"status": "OK", "ticker": "IBM", "results": rows})
+    kit.evening(NEXT)
+    with pytest.raises(DataError, match=f"IBM: holds a bar of {day}, asked for were {DAY} to {NEXT}"):
+        kit.fetch_symbols("AAPL", "IBM", first=DAY, last=NEXT)
+    assert ["AAPL" in key for key in kit.listed(layout.landing_prefix("range"))] == [True]
 
 
 def test_sessions_before_the_plan_are_named_and_asked_for_once(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -12,6 +13,10 @@ from condvest.jobs.bronze import blocks, read_each
 from condvest.storage import layout
 from condvest.storage.parquet import concat
 from condvest.storage.store import Store
+
+#: Of a symbol that lacks more days than this its folder is listed, which costs what a dozen reads do: of a history that is
+#: new, one `date=` file a day would be asked for that is not there.
+_LIST_FROM: Final = 12
 
 
 def not_held_of_session(store: Store, bars: pa.Table) -> pa.Table:
@@ -49,17 +54,24 @@ def not_held(
         if not any(lack.num_rows for lack in lacking):
             continue
         # One reading for all symbols of the block: each of them may lack but a day.
-        daily = read_each(store, _daily_keys(block, lacking))
-        for (symbol, _), have, lack in zip(block, held, lacking, strict=True):
-            rows = [next(daily).bars for _ in range(lack.num_rows)]
+        keys = _daily_keys(store, block, lacking)
+        daily = read_each(store, (key for some in keys for key in some))
+        for (symbol, _), have, lack, some in zip(block, held, lacking, keys, strict=True):
+            rows = [next(daily).bars for _ in some]
             left = lacks([*have, *(row for row in rows if row is not None)], lack) if rows else lack
             if left.num_rows:
                 yield symbol, left
 
 
-def _daily_keys(block: Sequence[tuple[str, pa.Table]], lacking: Sequence[pa.Table]) -> Iterator[str]:
-    for (symbol, _), lack in zip(block, lacking, strict=True):
-        yield from (layout.daily_key(symbol, day) for day in lack["date"].to_pylist())
+def _daily_keys(store: Store, block: Sequence[tuple[str, pa.Table]], lacking: Sequence[pa.Table]) -> list[list[str]]:
+    """Return, for each symbol, the `date=` files that may hold what it lacks; of many days, those that lie there."""
+    wanted = [
+        [layout.daily_key(symbol, day) for day in lack["date"].to_pylist()]
+        for (symbol, _), lack in zip(block, lacking, strict=True)
+    ]
+    many = [symbol for (symbol, _), keys in zip(block, wanted, strict=True) if len(keys) > _LIST_FROM]
+    there = {info.key for info in store.list_many(layout.symbol_prefix(symbol) for symbol in many)}
+    return [[key for key in keys if key in there] if len(keys) > _LIST_FROM else keys for keys in wanted]
 
 
 def _newer(held: Sequence[pa.Table], bars: pa.Table) -> pa.Table:

@@ -93,7 +93,7 @@ class PolygonSource:
         """Return one symbol's bars of `first..last` (inclusive), all pages as one body, and the bars read from it.
 
         The body is `{"ticker", "adjusted", "results"}`. No bars is an answer too (`total` 0): it may not have been
-        listed. Raises what `ProviderClient.get` raises; DataError when the answer is for another symbol.
+        listed. Raises what `ProviderClient.get` raises; DataError when the answer is for another symbol or other days.
         """
         path = f"/v2/aggs/ticker/{quote(symbol, safe='')}/range/1/day/{first}/{last}"
         pages = list(self._pages(path, {"adjusted": False, "sort": "asc", "limit": 50_000}))
@@ -104,7 +104,15 @@ class PolygonSource:
             "results": [row for page in pages for row in page["results"]],
         }
         body = json.dumps(merged, separators=(",", ":")).encode()
-        return body, parse_range(body, symbol)
+        parsed = parse_range(body, symbol)
+        days = [*parsed.bars["date"].to_pylist(), *(reject.session for reject in parsed.rejects)]
+        other = next((day for day in days if not first <= day <= last), None)
+        if other is not None:
+            raise DataError(
+                f"range answer for {symbol}: holds a bar of {other}, asked for were {first} to {last}; nothing was taken;"
+                " fetch again"
+            )
+        return body, parsed
 
     def pages(self, listing: Listing, after: Following | None = None) -> Iterator[ListingPage]:
         """Yield a listing page by page, from its begin, or from where an earlier page said that the next one is.
