@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date
@@ -16,11 +16,14 @@ from condvest.jobs.fetch_bars import fetch_bars
 from condvest.jobs.fetch_meta import land_meta
 from condvest.jobs.fetch_report import FetchReport
 from condvest.jobs.fetch_symbols import fetch_symbols
+from condvest.jobs.landed import LandedRanges, read_ranges
 from condvest.jobs.record_landed import record_landed
 from condvest.jobs.record_sessions import RecordReport
 from condvest.jobs.session_log import DetachedLog
 from condvest.jobs.stopping import Stop, never
 from condvest.storage import layout
+from condvest.storage.landing import LandingIndex
+from condvest.storage.store import Store
 from integration.jobs_kit import DAYS, SYMBOLS, Kit, bar, market_of, survive_every_kill
 
 DAY, NEXT, THIRD = DAYS[:3]
@@ -248,6 +251,23 @@ def test_ranges_move_the_watermarks_of_what_bronze_holds(apart: Apart) -> None:
     apart.store.put(layout.daily_key("NA", THIRD), held)
     assert apart.record().left == []
     assert apart.state.symbol_watermarks() == {"IBM": THIRD, "NA": THIRD}
+
+
+def test_ranges_are_read_once_for_all_blocks_of_sessions(apart: Apart, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twenty years are twenty blocks, and each range answer may reach over all of them."""
+    monkeypatch.setattr("condvest.jobs.record_sessions._BLOCK_SESSIONS", 21)
+    read: list[int] = []
+
+    def counted(store: Store, index: LandingIndex, symbols: Collection[str] | None = None) -> LandedRanges:
+        read.append(len(index.ranges))
+        return read_ranges(store, index, symbols)
+
+    monkeypatch.setattr("condvest.jobs.record_sessions.read_ranges", counted)
+    apart.evening(DAYS[41]).ranges_apart("IBM", first=DAY, last=DAYS[41])
+    apart.fetch_apart(*DAYS[:42])
+    report = apart.record()
+    assert (len(report.final) + len(report.provisional), report.left) == (42, [])
+    assert read == [1]
 
 
 def test_ranges_that_are_recorded_cost_a_listing(apart: Apart) -> None:

@@ -8,12 +8,13 @@ import uuid
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 
+import pyarrow as pa
 import pytest
 
 from condvest.domain.answers import parse_grouped
 from condvest.errors import DataError
-from condvest.storage import layout
-from condvest.storage.landing import Folded, fold, next_instant, only, pack, read_index, receipt, unpack
+from condvest.storage import landing, layout
+from condvest.storage.landing import Folded, fold, fold_answers, next_instant, only, pack, read_index, receipt, unpack
 from condvest.storage.opening import open_store
 from condvest.storage.store import Store
 
@@ -217,6 +218,25 @@ def test_ranges_take_part_in_order(memory: Store) -> None:
     monday, tuesday = folded(memory)
     assert told(monday) == {"A": (5.0, AT + HOUR), "B": (7.0, AT + 2 * HOUR)}
     assert (monday.restated, told(tuesday)) == (2, {"A": (6.0, AT + HOUR)})
+
+
+def test_ranges_of_one_instant_are_folded_in_one_step(memory: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One step an instant, not one a symbol: each costs the rows that are known, and a fetch brings hundreds of symbols."""
+    symbols = [f"S{number:02}" for number in range(20)]
+    for symbol in symbols:
+        land_range(memory, symbol, MON, [1.0, 2.0], AT)
+    land_range(memory, "S07", MON, [3.0], AT + HOUR)
+    steps: list[int] = []
+
+    def counted(session: date, answers: Sequence[tuple[layout.LandingKey, pa.Table]]) -> Folded:
+        steps.append(len(answers))
+        return fold_answers(session, answers)
+
+    monkeypatch.setattr(landing, "fold_answers", counted)
+    monday, tuesday = folded(memory)
+    assert steps == [2, 1]
+    assert told(monday) == dict.fromkeys(symbols, (1.0, AT)) | {"S07": (3.0, AT + HOUR)}
+    assert (monday.restated, told(tuesday)) == (1, dict.fromkeys(symbols, (2.0, AT)))
 
 
 def test_sessions_come_in_the_order_asked_for_and_those_without_an_answer_not_at_all(memory: Store) -> None:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
-from itertools import groupby
 from typing import Final
 
 import pyarrow as pa
@@ -18,13 +17,12 @@ from condvest.domain.calendar import Calendar
 from condvest.domain.ledger import LedgerRow
 from condvest.errors import CondvestError, DataError
 from condvest.jobs.write_bars import count_not_in, wanted_rejects
-from condvest.storage.landing import LandingIndex, fold_answers, only, unpack
+from condvest.storage.landing import LandingIndex, RangeRows, fold_answers, only, range_rows, unpack
 from condvest.storage.layout import LandingKey, parse_landing_key
 from condvest.storage.parquet import concat
 from condvest.storage.second_look import look
 from condvest.storage.store import Store, Stored
 
-_NUMBER: Final = pa.field("answer", pa.int32())
 _GONE: Final = "the landed answer is gone since it was listed; landing is never deleted: restore it from a copy"
 
 
@@ -67,47 +65,31 @@ class LandedRanges:
     """The rows of all landed range answers, by session, and the symbols whose answers cannot be read, with the reasons."""
 
     problems: dict[str, list[str]]
-    _answers: list[LandingKey]
-    _rows: pa.Table
-    _places: dict[date, tuple[int, int]]
+    _rows: RangeRows
 
     @property
     def sessions(self) -> Collection[date]:
         """The days of which there are rows."""
-        return self._places.keys()
+        return self._rows.sessions
 
     def of(self, session: date) -> list[tuple[LandingKey, pa.Table]]:
         """Return the rows about one session in the order in which they came; answers of one instant are taken together."""
-        if session not in self._places:
-            return []
-        start, count = self._places[session]
-        rows = self._rows.slice(start, count)
-        numbers, taken = rows["answer"].to_pylist(), 0
-        found = []
-        for _, group in groupby(numbers, key=lambda number: self._answers[number].instant):
-            size = len(list(group))
-            found.append((self._answers[numbers[taken]], rows.slice(taken, size).select(ANSWER_SCHEMA.names)))
-            taken += size
-        return found
+        return self._rows.of(session)
 
 
 def read_ranges(store: Store, index: LandingIndex, symbols: Collection[str] | None = None) -> LandedRanges:
     """Read every landed range answer (of some symbols; None: of all). They are held in memory, about 100 bytes a bar."""
     problems: dict[str, list[str]] = defaultdict(list)
     wanted = [(key, found) for key, found in index.ranges if symbols is None or found.symbol in symbols]
-    tables = []
-    for number, parsed in enumerate(_read_each(store, [key for key, _ in wanted], read_range)):
-        if isinstance(parsed, str):
-            problems[wanted[number][1].symbol or ""].append(parsed)
-        else:
-            tables.append(parsed.bars.append_column(_NUMBER, pa.repeat(number, parsed.bars.num_rows).cast(pa.int32())))
-    rows = concat(tables, ANSWER_SCHEMA.append(_NUMBER)).sort_by([("date", "ascending"), ("answer", "ascending")])
-    places, start = {}, 0
-    counts = rows["date"].combine_chunks().value_counts()
-    for day, count in zip(counts.field("values").to_pylist(), counts.field("counts").to_pylist(), strict=True):
-        places[day] = (start, count)
-        start += count
-    return LandedRanges(problems, [found for _, found in wanted], rows, places)
+
+    def readable() -> Iterator[tuple[LandingKey, pa.Table]]:
+        for (_, found), parsed in zip(wanted, _read_each(store, [key for key, _ in wanted], read_range), strict=True):
+            if isinstance(parsed, str):
+                problems[found.symbol or ""].append(parsed)
+            else:
+                yield found, parsed.bars
+
+    return LandedRanges(problems, range_rows(readable()))
 
 
 def read_landed(

@@ -18,7 +18,7 @@ from condvest.domain.calendar import Calendar
 from condvest.domain.ledger import LedgerRow
 from condvest.jobs.bronze import blocks
 from condvest.jobs.held import not_held, not_held_of_session
-from condvest.jobs.landed import INCOMPLETE, is_not_whole, ledger_row, read_landed, read_ranges
+from condvest.jobs.landed import INCOMPLETE, LandedRanges, is_not_whole, ledger_row, read_landed, read_ranges
 from condvest.jobs.progress import Progress, silent
 from condvest.jobs.stopping import Stop, never
 from condvest.jobs.transpose import Transposition
@@ -81,7 +81,7 @@ class RecordReport:
 
 @dataclass(frozen=True, slots=True)
 class _Record:
-    """What every step of one recording needs."""
+    """What every step of one recording needs. `ranges`: all that landed, read once for all blocks; None: a few sessions' do."""
 
     store: Store
     state: State
@@ -89,6 +89,7 @@ class _Record:
     now: datetime
     universe: Collection[str] | None
     index: LandingIndex
+    ranges: LandedRanges | None
     known: Mapping[date, LedgerRow]
     report: RecordReport
     is_named: bool
@@ -122,11 +123,13 @@ def record_sessions(
     `reason` is recorded with the watermarks.
     """
     known, is_named = {row.session_date: row for row in state.sessions()}, sessions is not None
-    job = _Record(store, state, calendar, now, universe, index, known, RecordReport(), is_named, reason)
+    job = _Record(store, state, calendar, now, universe, index, None, known, RecordReport(), is_named, reason)
     landed = [session for session in index.answers if calendar.is_session(session)]
     news = [session for session in landed if session in (sessions or ()) or (not is_named and _is_news(job, session))]
     todo = sorted(news, key=lambda session: (_is_open(job, session), session))
     event("record_planned", sessions=len(todo), refused=len(refused) or None)
+    if len(todo) > _BULK_SESSIONS:
+        job = replace(job, ranges=read_ranges(store, index, universe))
     _refuse(job, refused)
     for done, block in enumerate(blocks(todo, _BLOCK_SESSIONS)):
         if stop():
@@ -211,8 +214,10 @@ def _is_kept(job: _Record, row: LedgerRow) -> bool:
 
 def _landed(job: _Record, sessions: Sequence[date]) -> Iterator[tuple[LedgerRow, pa.Table]]:
     """Yield what the landed answers of each session justify, with its bars."""
-    index = job.index if len(sessions) > _BULK_SESSIONS else read_index(job.store, sessions)
-    ranges = read_ranges(job.store, index, job.universe)
+    index, ranges = job.index, job.ranges
+    if ranges is None:
+        index = read_index(job.store, sessions)
+        ranges = read_ranges(job.store, index, job.universe)
     for found in read_landed(job.store, sessions, index, ranges, job.universe):
         yield ledger_row(found, index, job.calendar), found.bars
 

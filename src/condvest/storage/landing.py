@@ -8,25 +8,27 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
-from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import partial
+from itertools import groupby
 from typing import Final, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from condvest.domain.answers import gunzip, parse_range, parse_session
-from condvest.domain.bars import DAILY_SCHEMA, changed_rows, overlay, stamp
+from condvest.domain.bars import ANSWER_SCHEMA, DAILY_SCHEMA, changed_rows, overlay, stamp
 from condvest.errors import DataError
 from condvest.storage import layout
 from condvest.storage.layout import LandingKey
+from condvest.storage.parquet import concat
 from condvest.storage.store import Store, Stored
 
 #: Up to so many sessions their folders are listed, beyond it the whole landing zone is listed.
 _LIST_EACH: Final = 20
+_NUMBER: Final = pa.field("answer", pa.int32())
 _OF_SESSIONS: Final[tuple[Literal["grouped", "flat_files", "confirmed"], ...]] = ("grouped", "flat_files", "confirmed")
 
 
@@ -173,8 +175,8 @@ def fold(
     """
     ranged, unread = _range_rows(store, index, symbols)
     if sessions is None:
-        sessions = sorted(index.answers.keys() | ranged.keys())
-    wanted = [session for session in sessions if index.answers.get(session) or session in ranged]
+        sessions = sorted(index.answers.keys() | ranged.sessions)
+    wanted = [session for session in sessions if index.answers.get(session) or session in ranged.sessions]
     keys = [key for session in wanted for key, _ in index.answers.get(session, [])]
     answers = store.map(keys, partial(_read_answer, symbols))
     for session in wanted:
@@ -184,7 +186,7 @@ def fold(
         if problems:
             yield Folded(session, DAILY_SCHEMA.empty_table(), 0, tuple(problems))
         else:
-            read = [row for row in rows if not isinstance(row, str)] + ranged.get(session, [])
+            read = [row for row in rows if not isinstance(row, str)] + ranged.of(session)
             yield fold_answers(session, sorted(read, key=lambda row: _order(row[0])))
 
 
@@ -202,22 +204,65 @@ def fold_answers(session: date, answers: Sequence[tuple[LandingKey, pa.Table]]) 
     return Folded(session, known, sum(bars for _, bars in changes), changes=tuple(changes))
 
 
+@dataclass(frozen=True, slots=True)
+class RangeRows:
+    """The rows of range answers, by session; about 100 bytes a bar."""
+
+    _answers: Sequence[LandingKey]
+    _rows: pa.Table
+    _places: dict[date, tuple[int, int]]
+
+    @property
+    def sessions(self) -> Collection[date]:
+        """The days of which there are rows."""
+        return self._places.keys()
+
+    def of(self, session: date) -> list[tuple[LandingKey, pa.Table]]:
+        """Return the rows about one session in the order in which they came; answers of one instant are taken together."""
+        if session not in self._places:
+            return []
+        start, count = self._places[session]
+        rows = self._rows.slice(start, count)
+        numbers, taken = rows["answer"].to_pylist(), 0
+        found = []
+        for _, group in groupby(numbers, key=lambda number: self._answers[number].instant):
+            size = len(list(group))
+            found.append((self._answers[numbers[taken]], rows.slice(taken, size).select(ANSWER_SCHEMA.names)))
+            taken += size
+        return found
+
+
+def range_rows(answers: Iterable[tuple[LandingKey, pa.Table]]) -> RangeRows:
+    """Sort the rows of range answers, given in the order in which these came, by session."""
+    keys, tables = list[LandingKey](), list[pa.Table]()
+    for number, (key, bars) in enumerate(answers):
+        keys.append(key)
+        tables.append(bars.append_column(_NUMBER, pa.repeat(number, bars.num_rows).cast(pa.int32())))
+    rows = concat(tables, ANSWER_SCHEMA.append(_NUMBER)).sort_by([("date", "ascending"), ("answer", "ascending")])
+    places, start = {}, 0
+    counts = rows["date"].combine_chunks().value_counts()
+    for day, count in zip(counts.field("values").to_pylist(), counts.field("counts").to_pylist(), strict=True):
+        places[day] = (start, count)
+        start += count
+    return RangeRows(keys, rows, places)
+
+
 def _range_rows(
     store: Store, index: LandingIndex, symbols: Collection[str] | None
-) -> tuple[dict[date, list[tuple[LandingKey, pa.Table]]], list[tuple[LandingKey, str]]]:
-    """Return the rows of range answers by session, and the answers that cannot be read, with the reason."""
-    of_session: dict[date, list[tuple[LandingKey, pa.Table]]] = defaultdict(list)
+) -> tuple[RangeRows, list[tuple[LandingKey, str]]]:
+    """Return the rows of range answers, and the answers that cannot be read, with the reason."""
     unread: list[tuple[LandingKey, str]] = []
     wanted = [(key, found) for key, found in index.ranges if symbols is None or found.symbol in symbols]
-    answers = store.map([key for key, _ in wanted], partial(_read_answer, None))
-    for (_, found), answer in zip(wanted, answers, strict=True):
-        if isinstance(answer, str):
-            unread.append((found, answer))
-            continue
-        bars = answer[1]
-        for position, day in enumerate(bars["date"].to_pylist()):
-            of_session[day].append((found, bars.slice(position, 1)))
-    return of_session, unread
+
+    def readable() -> Iterator[tuple[LandingKey, pa.Table]]:
+        answers = store.map([key for key, _ in wanted], partial(_read_answer, None))
+        for (_, found), answer in zip(wanted, answers, strict=True):
+            if isinstance(answer, str):
+                unread.append((found, answer))
+            else:
+                yield answer
+
+    return range_rows(readable()), unread
 
 
 def _read_answer(symbols: Collection[str] | None, key: str, stored: Stored | None) -> tuple[LandingKey, pa.Table] | str:
