@@ -884,6 +884,46 @@ def test_a_reader_that_leaves_early_is_no_error_to_see(done: Path) -> None:
     assert "BrokenPipe" not in finished.stderr
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+@pytest.mark.parametrize("words", ["bars AAPL", "bars AAPL --format csv", "bars AAPL --format parquet", "status"])
+def test_output_that_finds_no_room_is_one_line(done: Path, words: str) -> None:
+    """A full disk is no bug of condvest: `condvest bars AAPL > bars.csv` says so in a line and ends with 1."""
+    line = f"{sys.executable} -m condvest {words} > /dev/full"
+    finished = subprocess.run(["/bin/sh", "-c", line], capture_output=True, text=True, check=False)
+    assert finished.returncode == 1
+    assert "No space left on device" in finished.stderr
+    assert "Traceback" not in finished.stderr
+    assert "Exception ignored" not in finished.stderr
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-"])
+def test_a_stream_that_is_closed_is_written_to_in_vain(done: Path, closed: str) -> None:
+    """As services and cron jobs are started at times: the command does its work all the same."""
+    line = f"{sys.executable} -m condvest --json status {closed}"
+    finished = subprocess.run(["/bin/sh", "-c", line], capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+
+
+def test_a_sum_of_whole_numbers_is_a_number(run: Run, done: Path) -> None:
+    """DuckDB's type of such a sum, HUGEINT, comes as a decimal, which JSON would else have as a text."""
+    assert run("--json", "query", "SELECT sum(1) AS n FROM range(3)").json["rows"] == [{"n": 3}]
+
+
+def test_a_type_that_parquet_has_not_is_told_in_a_line(run: Run, done: Path) -> None:
+    """The difference of two instants is such a type."""
+    outcome = run("query", "SELECT max(ingested_at) - min(ingested_at) AS span FROM bronze", "--format", "parquet")
+    assert outcome.code == 2
+    assert "--format parquet cannot hold this result" in outcome.err
+
+
+def test_json_has_instants_whole(run: Run, done: Path) -> None:
+    """Microseconds too: `--as-of` with the instant of an action must count that action."""
+    query = "SELECT TIMESTAMPTZ '2025-11-20 10:00:00.123456Z' AS at, TIMESTAMPTZ '2025-11-20 10:00:00Z' AS even"
+    assert run("--json", "query", query).json["rows"] == [
+        {"at": "2025-11-20T10:00:00.123456Z", "even": "2025-11-20T10:00:00Z"}
+    ]
+
+
 def test_a_terminal_gets_bars_and_no_binary(run: Run, lake: Path) -> None:
     """Where a person watches: progress bars, warnings alone, and never parquet onto the screen."""
     (lake / layout.MANIFEST).unlink()

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import date
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pytest
@@ -410,7 +414,6 @@ def test_a_query_that_ended_reads_no_more(query: str) -> None:
 
 def test_several_threads(lake: Lake) -> None:
     """Queries may run at the same time; each has a database of its own."""
-    from concurrent.futures import ThreadPoolExecutor
 
     def count(symbol: str) -> int:
         found: int = lake.sql(f"SELECT count(*) AS n FROM bronze WHERE symbol = '{symbol}'")["n"][0].as_py()
@@ -419,6 +422,46 @@ def test_several_threads(lake: Lake) -> None:
     symbols = ["AAPL", "IBM", "CON", "MSFT"]
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(count, symbols)) == [lake.bars(symbol, last=LAST).num_rows for symbol in symbols]
+
+
+def test_a_program_may_use_duckdb_itself_meanwhile(lake: Lake) -> None:
+    """A query has nothing to do with the connection of the module, which refuses while something else is under way there."""
+    started, going_on = threading.Event(), threading.Event()
+
+    def slow() -> Iterator[pa.RecordBatch]:
+        started.set()
+        going_on.wait(10)
+        yield pa.record_batch({"n": pa.array([1], pa.int64())})
+
+    duckdb.register("slow", pa.RecordBatchReader.from_batches(pa.schema([("n", pa.int64())]), slow()))
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            own = pool.submit(lambda: duckdb.sql("SELECT count(*) FROM slow").fetchall())
+            assert started.wait(10)
+            assert lake.sql("SELECT 1 AS n")["n"].to_pylist() == [1]
+        finally:
+            going_on.set()
+        assert own.result() == [(1,)]
+    duckdb.unregister("slow")
+
+
+def test_an_interrupt_while_a_view_is_read_is_one() -> None:
+    """Ctrl-C ends a query as it ends anything else in Python, and is no error of the query."""
+
+    def interrupted(_: Scan) -> Iterator[pa.Table]:
+        raise KeyboardInterrupt
+        yield
+
+    with pytest.raises(KeyboardInterrupt):
+        run("SELECT sum(n) FROM one", {"one": View(pa.schema([("n", pa.int64())]), interrupted)})
+
+
+def test_an_interrupt_while_duckdb_computes_is_one() -> None:
+    """DuckDB tells of it with an error of its own, which nobody at a notebook or a terminal should see."""
+    timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        run("SELECT count(*) FROM range(100000000000)", {})
 
 
 def test_memory_lakes_work_as_well(histories: dict[str, History]) -> None:

@@ -41,6 +41,7 @@ _LOCKS: Final = (
     "SET enable_external_access = false",
     "SET lock_configuration = true",
 )
+_INTERRUPTED: Final = "Query interrupted"  # what DuckDB makes of a KeyboardInterrupt that comes while it computes
 _NOT_THE_QUERY: Final = (
     duckdb.IOException,
     duckdb.OutOfMemoryException,
@@ -82,7 +83,7 @@ class View(ds.Dataset):  # type: ignore[misc]  # pyarrow has no types
         """Describe a table; `read` yields its rows, with the needed columns or more. It may leave out what the filter does."""
         self._schema = schema
         self._read = read
-        self.failure: CondvestError | None = None
+        self.failure: CondvestError | KeyboardInterrupt | None = None
 
     @property
     def schema(self) -> pa.Schema:
@@ -113,7 +114,7 @@ class View(ds.Dataset):  # type: ignore[misc]  # pyarrow has no types
                 table = pa.concat_tables(one.select(scan.needed) for one in tables)
                 rows = table if scan.where is None else table.filter(scan.where)
                 yield from rows.select(names).to_batches()
-        except CondvestError as error:
+        except (CondvestError, KeyboardInterrupt) as error:  # DuckDB makes an error of its own of either
             self.failure = error
             raise
 
@@ -152,6 +153,7 @@ def run(query: str, views: Mapping[str, View]) -> pa.Table:
     Raises:
         ConfigError: not exactly one query, or one that DuckDB cannot run, or that reaches for anything but the views.
         CondvestError: what a view raised while it was read; DataError where DuckDB ran out of memory or disk.
+        KeyboardInterrupt: as Python raises it, whichever of the two was at work.
     """
     spill = Path(tempfile.gettempdir(), f"condvest-sql-{uuid.uuid4().hex}")
     with closing(duckdb.connect(":memory:", config={"temp_directory": str(spill)})) as connection:
@@ -160,19 +162,26 @@ def run(query: str, views: Mapping[str, View]) -> pa.Table:
         for lock in _LOCKS:
             connection.execute(lock)
         try:
-            _check(query)
+            _check(connection, query)
             return connection.sql(query).to_arrow_table()
-        except duckdb.Error as error:
+        except (duckdb.Error, RuntimeError) as error:
             failed = [view.failure for view in views.values() if view.failure is not None]
-            raise (failed[0] if failed else _clear(error)) from None
+            if failed:
+                raise failed[0] from None
+            if isinstance(error, duckdb.Error):
+                raise _clear(error) from None
+            if str(error) == _INTERRUPTED:
+                raise KeyboardInterrupt from None
+            raise
 
 
-def _check(query: str) -> None:
+def _check(connection: duckdb.DuckDBPyConnection, query: str) -> None:
     try:
         query.encode()
     except UnicodeEncodeError:
         raise ConfigError(f"query holds what is no text: {reprlib.repr(query)}; write it in UTF-8") from None
-    statements = duckdb.extract_statements(query)
+    # On the query's own connection: the module's belongs to the program that calls, which may be using it.
+    statements = connection.extract_statements(query)
     if len(statements) != 1:
         raise ConfigError(f"query holds {len(statements)} statements: give exactly one, such as FROM symbols")
     if statements[0].type not in _STATEMENTS:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -19,6 +21,8 @@ from condvest.cli.show import add_views
 from condvest.errors import CondvestError, ConfigError
 
 DONE, LEFT, WRONG, INTERRUPTED = 0, 1, 2, 130
+#: What a disk says that takes no more. A store names the file, and makes an error of condvest of it.
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 
 _HELP = """The batch layer of a market-data lake: daily bars of the US stock market in plain parquet files.
 
@@ -112,6 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     goes on with its traceback.
     """
     process.tune()
+    _open_closed()
     words = list(sys.argv[1:] if arguments is None else arguments)
     as_json = "--json" in words  # as well when the options cannot be read
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -132,6 +137,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Who read our output has seen enough; what is still buffered must not fail at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return LEFT
+    except OSError as error:
+        if error.errno not in _NO_ROOM or error.filename is not None:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _tell(
+            f"the output cannot be written ({error.strerror}); free some room, or send it elsewhere", "OSError", False
+        )
+        return LEFT
     except Exception as error:
         # Nothing is caught here: a bug goes on with its traceback. But a program that asked for --json reads one object on
         # stdout whatever happens, and what a bug raises has no class of its own to name.
@@ -143,6 +156,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "interrupted: what was acknowledged is kept; run the same command again to finish", "Interrupted", as_json
         )
     return int(code or DONE)
+
+
+def _open_closed() -> None:
+    """Let what is written to a stream that the caller closed (`>&-`) go nowhere: Python has None in its place."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - open as long as the process
 
 
 def _tell(message: str, kind: str, as_json: bool) -> None:

@@ -95,7 +95,7 @@ def print_table(table: pa.Table, output: Format, about: Mapping[str, Any]) -> No
     """Print an Arrow table. JSON is one object: `about`, and the rows under `rows`.
 
     Raises:
-        ConfigError: parquet onto a terminal, or a column that CSV cannot hold.
+        ConfigError: parquet onto a terminal, or a column that the format cannot hold.
     """
     if output == "json":
         twice = next((name for name in table.column_names if table.column_names.count(name) > 1), None)
@@ -133,7 +133,10 @@ def _listed(table: pa.Table, place: int, output: Format) -> list[Any]:
 
     column = table.column(place)
     try:
-        return list(column.to_pylist())
+        values = list(column.to_pylist())
+        if pa.types.is_decimal(column.type) and column.type.scale == 0:  # a sum of whole numbers
+            return [None if value is None else int(value) for value in values]
+        return values
     except (OverflowError, ValueError):
         pass
     try:
@@ -159,10 +162,17 @@ def _as_csv(table: pa.Table) -> bytes:
 
 
 def _as_parquet(table: pa.Table) -> bytes:
+    import pyarrow as pa
     import pyarrow.parquet
 
     sink = io.BytesIO()
-    pyarrow.parquet.write_table(table, sink)
+    try:
+        pyarrow.parquet.write_table(table, sink)
+    except pa.ArrowException as error:
+        first = str(error).splitlines()[0]
+        raise ConfigError(
+            f"--format parquet cannot hold this result ({first}); cast that column to text in the query, or use --format json"
+        ) from None
     return sink.getvalue()
 
 
@@ -181,6 +191,8 @@ def _json(value: object) -> Any:
         return [_json(item) for item in value]
     if value is None or isinstance(value, str | int):
         return value
+    if isinstance(value, datetime) and value.tzinfo is not None:
+        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")  # whole: an instant may be asked for again
     return _text(value)
 
 
