@@ -436,7 +436,7 @@ def test_a_program_may_use_duckdb_itself_meanwhile(lake: Lake) -> None:
     duckdb.register("slow", pa.RecordBatchReader.from_batches(pa.schema([("n", pa.int64())]), slow()))
     with ThreadPoolExecutor(1) as pool:
         try:
-            own = pool.submit(lambda: duckdb.sql("SELECT count(*) FROM slow").fetchall())
+            own = pool.submit(lambda: duckdb.execute("SELECT count(*) FROM slow").fetchall())
             assert started.wait(10)
             assert lake.sql("SELECT 1 AS n")["n"].to_pylist() == [1]
         finally:
