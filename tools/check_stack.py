@@ -121,11 +121,18 @@ def check_with_parliament(policy: dict[str, Any]) -> Iterator[str]:
 
 
 def check_machine(properties: dict[str, Any]) -> list[str]:
-    """Return what statelint finds in a state machine's definition."""
+    """Return what statelint finds in a state machine's definition, and names of errors that can be none.
+
+    A line that is indented too far continues the name before it: YAML takes both for one.
+    """
     text = json.dumps(properties["Definition"])
     for name in properties.get("DefinitionSubstitutions", {}):
         text = text.replace(f"${{{name}}}", f"arn:aws:lambda:ca-west-1:123456789012:function:{name}")
-    return [str(problem) for problem in Linter.validate(text, Config())]
+    found = [str(problem) for problem in Linter.validate(text, Config())]
+    for path, value in _walk(properties["Definition"], "Definition"):
+        if path.endswith(".ErrorEquals"):
+            found += [f"{path}: {name!r} is no error's name" for name in value if not re.fullmatch(r"[\w.]+", name)]
+    return found
 
 
 def resolved(value: Any, template: dict[str, Any]) -> Any:

@@ -64,6 +64,12 @@ def test_a_sound_template_passes(tmp_path: Path) -> None:
         ("s3:GetObjects", "arn:aws:s3:::lake/*", "End: true", "UNKNOWN_ACTION Unknown action s3:GetObjects"),
         ("s3:GetObject", "arn:aws:s3:::lake", "End: true", "RESOURCE_MISMATCH"),
         ("s3:GetObject", "arn:aws:s3:::lake/*", "Next: B", "Machine: "),
+        (
+            "s3:GetObject",
+            "arn:aws:s3:::lake/*",
+            "Retry: [{ErrorEquals: [A - B]}], End: true",
+            "'A - B' is no error's name",
+        ),
     ],
 )
 def test_what_is_wrong_is_found(tmp_path: Path, action: str, resource: str, following: str, found: str) -> None:
