@@ -589,6 +589,12 @@ def test_a_new_database_beside_a_filled_lake_is_filled_from_it(
             "event field 'request': schedule does not go with date; leave one out",
         ),
         ("record", {"refused": [{"session": "noon"}]}, r"event field 'refused\.0"),
+        ("record", {"mode": "plan", "request": {"retention_days": 3}}, "retention 3 days: must be 7 at least"),
+        (
+            "record",
+            {"mode": "plan", "request": {"symbols": ["IBM"], "date": "2025-11-02"}},
+            "2025-11-02 is no session",
+        ),
         ("record", {"mode": "plan"}, "is empty, so where to begin is not known"),
         ("record", {"mode": "plan", "request": {"symbols": ["A"]}}, "the lake is empty, so symbols need dates"),
         ("record", [1], "event field 'event' is"),

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import os
+import threading
+import time
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
 
-from condvest.app import App
+from condvest.app import App, zones
 from condvest.app.lists import read_intervals
 from condvest.app.runs import plain, run_job
+from condvest.aws.events import plan_as_json, refused_as_json
 from condvest.config import load_settings, settings_table
 from condvest.domain.ledger import LedgerRow
 from condvest.domain.records import Traffic
 from condvest.errors import CondvestError, ConfigError, TransientError
+from condvest.jobs import fetch_bars
+from condvest.jobs.fetch_report import FetchReport
 from condvest.jobs.vacuum import VacuumReport
 from condvest.storage import layout
 
@@ -283,3 +289,39 @@ def test_values_become_plain() -> None:
     assert plain(row)["fetched_at"] == NOW.isoformat()
     assert plain({date(2025, 1, 2): {3, 1}, 5: (None, 1.5, True)}) == {"2025-01-02": [1, 3], "5": [None, 1.5, True]}
     assert plain(CondvestError("x")) == "x"
+
+
+def test_another_fetch_is_waited_for_no_longer_than_the_deadline(made: Make, tmp_path: Path) -> None:
+    """A function of 15 minutes says that a fetch is under way, and is not ended in the midst of half an hour's wait."""
+    with made(lake=str(tmp_path / "lake")) as other:
+        held, done = threading.Event(), threading.Event()
+
+        def fetch() -> None:
+            with other.state.exclusive():
+                held.set()
+                done.wait(5)
+
+        thread = threading.Thread(target=fetch)
+        thread.start()
+        held.wait(5)
+        with (
+            App(other.settings, lake=other.lake_url, now=NOW, deadline=time.monotonic() + 0.2) as app,
+            pytest.raises(TransientError, match="another fetch into this lake is under way"),
+        ):
+            zones.record(app)
+        done.set()
+        thread.join()
+
+
+def test_what_a_planned_fetch_tells_fits_into_an_event(made: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However much the provider says of each session: above 256 KiB the execution ends at once, and nothing catches it."""
+    with made(lake="memory:", POLYGON_API_KEY="key") as app:
+        days = app.calendar.sessions(date(2020, 1, 2), date(2025, 11, 20))[: zones.PLANNED_SESSIONS]
+        report = FetchReport(pending=dict.fromkeys(days[:-1], "no " * 2000), remaining=[days[-1]])
+        monkeypatch.setattr(fetch_bars, "fetch_bars", lambda *_, **__: report)
+        rows = [LedgerRow(session_date=day, state="missing") for day in days]
+        fetched = zones.fetch_planned(app, zones.FetchPlan(sessions=days, ledger=rows))
+    assert fetched.again is not None
+    told = json.dumps({"again": plan_as_json(fetched.again), "refused": refused_as_json(fetched.refused)})
+    assert len(fetched.refused) == len(days) - 1
+    assert len(told) < 256 * 1024

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import os
 import tempfile
+import time
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -50,7 +51,7 @@ class App:
         """Take settings; `lake` and `now` (aware) win over them. Nothing is opened yet.
 
         Without `records_runs` jobs do not open the state database to record that they ran. `deadline`: until when, on the
-        clock of `time.monotonic`, the provider may be waited for (None: as long as the settings say).
+        clock of `time.monotonic`, the provider and another fetch may be waited for (None: as long as the settings say).
         """
         self.settings = settings
         self._records_runs = records_runs
@@ -135,6 +136,14 @@ class App:
         from condvest.state import State
 
         return State.open(self.state_url(), migrate=migrate)
+
+    def fetch_wait_seconds(self) -> float:
+        """Return how long another fetch may be waited for: half an hour, and never beyond the deadline."""
+        from condvest.state.database import FETCH_WAIT_SECONDS
+
+        if self._deadline is None:
+            return FETCH_WAIT_SECONDS
+        return min(FETCH_WAIT_SECONDS, max(0.0, round(self._deadline - time.monotonic(), 3)))
 
     @property
     def runs(self) -> RunLog:

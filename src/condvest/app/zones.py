@@ -27,6 +27,8 @@ from condvest.storage import layout
 
 #: Sessions planned at a time. Their rows travel in an event, which may have 256 KiB.
 PLANNED_SESSIONS: Final = 250
+#: Most letters of a reason that travels: the provider may say as much as it likes, of each session.
+_REASON_LETTERS: Final = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +120,8 @@ def fetch_planned(app: App, plan: FetchPlan, *, accept_short: bool = False, stop
     refused = list(plan.refused)
     for session in [*reports[0].not_entitled, *reports[0].pending]:
         state: Literal["pending", "not_entitled"] = "pending" if session in reports[0].pending else "not_entitled"
-        refused.append(SessionRefusal(session, state, rows[session].reason or reports[0].pending.get(session, "")))
+        reason = rows[session].reason or reports[0].pending.get(session, "")
+        refused.append(SessionRefusal(session, state, reason[:_REASON_LETTERS]))
     remaining = sorted(reports[0].remaining)
     again = replace(plan, sessions=remaining, refused=refused) if remaining else None
     return Fetched(result=result, refused=refused, again=again)
@@ -207,6 +210,7 @@ def record(app: App, *, refused: Sequence[SessionRefusal] = (), stop: Stop = nev
             refused=refused,
             universe=app.universe,
             stop=stop,
+            wait_seconds=app.fetch_wait_seconds(),
         ),
     )
 

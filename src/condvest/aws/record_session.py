@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from condvest.app import zones
 from condvest.app.commands import upgrade_state
+from condvest.app.dates import asked_sessions
 from condvest.app.runs import JobResult, plain
 from condvest.aws.events import RecordEvent, Request, plan_as_json
 from condvest.aws.runtime import Answer, Context, Invocation, handle, run_here
@@ -45,6 +46,7 @@ def _act(run: Invocation, asked: RecordEvent) -> Answer:
 
 
 def _plan(run: Invocation, asked: Request) -> Answer:
+    _check(run, asked)
     today = new_york_date(run.app.now())
     if asked.schedule == "close" and not run.app.calendar.is_session(today):
         return _nothing(f"{today} is no session")
@@ -72,6 +74,14 @@ def _plan(run: Invocation, asked: Request) -> Answer:
         "next": following,
         "has_next": bool(following),
     }
+
+
+def _check(run: Invocation, asked: Request) -> None:
+    """Refuse what a later step would refuse, after hours of fetching perhaps."""
+    from condvest.jobs.vacuum import check_retention
+
+    check_retention(asked.retention_days)
+    asked_sessions(asked.dates, run.app.calendar, run.app.now())
 
 
 def _bars(run: Invocation, asked: Request) -> tuple[dict[str, Any], dict[str, Any]]:

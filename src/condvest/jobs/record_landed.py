@@ -28,14 +28,19 @@ def record_landed(
     refused: Sequence[SessionRefusal] = (),
     universe: Collection[str] | None = None,
     stop: Stop = never,
+    wait_seconds: float | None = None,
 ) -> RecordReport:
     """Bring ledger, watermarks and symbols up to what landed and is not recorded yet. Idempotent; the lake is only read.
 
     When nothing is new it costs the listings of landing: two keys a session, 1,000 keys a request. `refused` are sessions
     without an answer, which leave nothing in the lake. It takes turns with the fetches that can reach the database. Asked to
-    stop, it ends with what it did recorded; the next call goes on.
+    stop, it ends with what it did recorded; the next call goes on. `wait_seconds`: how long it waits for its turn; None: as long
+    as a fetch does.
+
+    Raises:
+        TransientError: its turn did not come in that time.
     """
-    with state.exclusive():
+    with state.exclusive() if wait_seconds is None else state.exclusive(wait_seconds=wait_seconds):
         index = read_index(store)
         report = record_sessions(
             store, state, index, calendar=calendar, now=now, refused=refused, universe=universe, stop=stop
