@@ -337,6 +337,17 @@ def test_force_full_sets_a_corrupt_file_aside_and_rebuilds_from_landing(small: K
     small.assert_as_rebuilt()
 
 
+def test_an_answer_about_many_sessions_that_cannot_be_read_is_named_once(small: Kit) -> None:
+    """Not once for each session that it is about: a range answer may be about twenty years of them."""
+    small.fetch_symbols("BCpC", first=DAY, last=THIRD)
+    small.market.set_bar("BCpC", DAY, bar(60.0))
+    small.fetch_symbols("BCpC", first=DAY, last=THIRD)
+    key = small.listed(layout.landing_prefix("range"))[-1]
+    small.store.put(key, b"no answer")
+    left = small.consolidate(force_full=True).left
+    assert [line.partition(": ")[0] for line in left] == [key]
+
+
 def test_D01_a_file_that_is_gone_is_not_begun_anew_from_recent_days(small: Kit) -> None:
     """What is left of a symbol's bars is never taken for all of them: it is named, until it is rebuilt."""
     key = layout.data_key("BCPC")

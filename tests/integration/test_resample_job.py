@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date
@@ -582,3 +583,19 @@ def test_on_every_kind_of_lake(lake_url: str, tmp_path: Path) -> None:
         kit.resample(3, 5)
         kit.assert_as_rebuilt()
         assert kit.cost(lambda: kit.resample(3, 5)).puts == 0
+
+
+def test_a_file_that_was_rebuilt_under_its_known_etag_may_have_lost_bars(built: Kit, tmp_path: Path) -> None:
+    """Bytes that went bad in place keep the ETag that the manifest knows: what landing no longer has leaves silver too."""
+    one_more(built, DAYS[11])
+    built.resample(3, 5)
+    path = tmp_path / "built" / "lake" / layout.data_key("AAPL")
+    before = path.stat()
+    path.write_bytes(bytes(before.st_size))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    lost = [key for key in built.listed(layout.landing_prefix("range")) if "symbol=AAPL" in key]
+    built.store.delete_many([*lost, *(layout.daily_key("AAPL", day) for day in DAYS[:11])])
+    assert built.consolidate(force_full=True).files_set_aside == 1
+    built.resample(3, 5)
+    assert [start for start, *_ in periods(built, 3, "AAPL")] == [november(18)]
+    built.assert_as_rebuilt()

@@ -145,6 +145,15 @@ def test_D14_a_column_of_another_type_is_named() -> None:
         decode(encode_table(decimal), DAILY_SCHEMA, KEY)
 
 
+def test_a_column_of_texts_is_named_as_a_file_has_it() -> None:
+    """How it is read, as codes, is nothing that a file must have."""
+    data = encode_table(pa.table({"symbol": pa.array([1], pa.int64())}))
+    schema = pa.schema([("symbol", pa.string())])
+    for repeated in ((), ("symbol",)):
+        with pytest.raises(DataError, match=rf"^{KEY}: column symbol is int64, a file of the lake has string;"):
+            decode(data, schema, KEY, repeated=repeated)
+
+
 def test_no_tables_make_an_empty_one() -> None:
     """Concatenation keeps the schema."""
     assert concat([], DAILY_SCHEMA).equals(DAILY_SCHEMA.empty_table())

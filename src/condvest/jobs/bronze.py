@@ -74,8 +74,10 @@ def list_bronze(
     if symbols is not None and len(symbols) <= _LIST_EACH:
         yield from _grouped(store.list_many(layout.symbol_prefix(symbol) for symbol in sorted(set(symbols))))
         return
+    # A set: in a list, each of thousands would be looked for among all of them.
+    wanted = None if symbols is None else frozenset(symbols)
     for files in _grouped(store.list(layout.BRONZE, cuts=listing_cuts(manifest or {}))):
-        if symbols is None or files.symbol in symbols:
+        if wanted is None or files.symbol in wanted:
             yield files
 
 

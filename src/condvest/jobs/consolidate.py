@@ -198,7 +198,7 @@ def _take_landed(run: _Run, landed: Transposition) -> None:
         progress=run.progress,
         stop=run.stop,
     )
-    run.report.left += found.unread.values()
+    run.report.left += dict.fromkeys(found.unread.values())  # one range answer may be about thousands of sessions
 
 
 def _with_landed(landed: Transposition, tasks: Sequence[MergeTask], shard: Shard) -> Iterator[MergeTask]:

@@ -309,10 +309,14 @@ def _unusable(task: MergeTask, file: ReadFile) -> Merged:
 
 def _committed(plan: _Plan, etag: str, known: Entry | None) -> Merged:
     symbol = plan.task.files.symbol
-    if known is None or known.data_etag != plan.when.etag:
-        # What happened before the version read is not known: who was further behind takes all.
-        changes: tuple[Change, ...] = (Change(plan.when.etag, None),) if plan.when.etag else ()
+    if plan.unread is not None:
+        # What stood in it is not known, even where it went bad under the ETag that the manifest knows: bars may be gone.
+        changes: tuple[Change, ...] = ()
         merged: frozenset[int] = frozenset()
+    elif known is None or known.data_etag != plan.when.etag:
+        # What happened before the version read is not known: who was further behind takes all.
+        changes = (Change(plan.when.etag, None),) if plan.when.etag else ()
+        merged = frozenset()
     else:
         changes, merged = known.changes, known.merged
     if plan.body is not None:

@@ -151,6 +151,8 @@ def conform(table: pa.Table, schema: pa.Schema, key: str) -> pa.Table:
     wrong = [name for name in schema.names if table.schema.field(name).type != schema.field(name).type]
     if wrong:
         found, want = table.schema.field(wrong[0]).type, schema.field(wrong[0]).type
+        if pa.types.is_dictionary(want):  # how it is read; a file has the texts themselves
+            want = want.value_type
         raise DataError(f"{key}: column {wrong[0]} is {found}, a file of the lake has {want}; restore it from a copy")
     return pa.Table.from_arrays(table.columns, schema=schema)  # another writer's columns may be declared as never null
 
