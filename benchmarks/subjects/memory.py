@@ -24,7 +24,7 @@ def measure(bench: Bench) -> list[Goal]:
             {f"{label}: condvest {words}": lambda words=words, at=copied: job(at, *words.split()) for words in jobs},
             rounds=1,
         )
-    board.in_turn({f"{times}x: {FULL}": lambda: from_nothing(bench, larger)}, rounds=1)
+    board.in_turn({f"{times}x: {FULL}": lambda: from_nothing(bench, larger)})
     growth = board.peak_mib(f"{times}x: {FULL}") / board.peak_mib(FULL)
     peaks = [board.peak_mib(f"{times}x: condvest {words}") for words in jobs]
     return [

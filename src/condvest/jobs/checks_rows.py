@@ -66,7 +66,7 @@ class RowsCheck:
     def __post_init__(self) -> None:
         """Read the range answers, and decide which sessions are compared."""
         self._ranges = read_ranges(self.store, self.index, self.universe)
-        ranged = self._ranges.sessions - self.index.answers.keys()
+        ranged = self._ranges.rows.sessions - self.index.answers.keys()
         # Which sessions a range answer holds that cannot be read is not known: all that it was asked for.
         asked = [key for _, key in self.index.ranges if key.symbol in self._ranges.problems]
         maybe = [day for key in asked for day in self.grid.between(key.first, key.last)]
@@ -123,7 +123,7 @@ class RowsCheck:
             )
 
     def _sessions(self) -> list[date]:
-        found = sorted(self.index.answers.keys() | set(self._ranges.sessions))
+        found = sorted(self.index.answers.keys() | set(self._ranges.rows.sessions))
         scheduled = set(self.grid.sessions)
         strays = [session for session in self.index.answers if session not in scheduled]
         if strays:

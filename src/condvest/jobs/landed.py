@@ -65,16 +65,7 @@ class LandedRanges:
     """The rows of all landed range answers, by session, and the symbols whose answers cannot be read, with the reasons."""
 
     problems: dict[str, list[str]]
-    _rows: RangeRows
-
-    @property
-    def sessions(self) -> Collection[date]:
-        """The days of which there are rows."""
-        return self._rows.sessions
-
-    def of(self, session: date) -> list[tuple[LandingKey, pa.Table]]:
-        """Return the rows about one session in the order in which they came; answers of one instant are taken together."""
-        return self._rows.of(session)
+    rows: RangeRows
 
 
 def read_ranges(store: Store, index: LandingIndex, symbols: Collection[str] | None = None) -> LandedRanges:
@@ -113,7 +104,7 @@ def read_landed(
             yield LandedSession(session, DAILY_SCHEMA.empty_table(), problems=problems)
         else:
             whole = [(key, found) for key, found in parsed if not isinstance(found, str)]
-            yield _folded(session, whole, ranges.of(session), symbols)
+            yield _folded(session, whole, ranges.rows.of(session), symbols)
 
 
 def ledger_row(found: LandedSession, index: LandingIndex, calendar: Calendar) -> LedgerRow:

@@ -94,13 +94,14 @@ def _attempt(
     if planned is None:
         return report
     work, busy = planned
-    # What the manifest was decoded in would stay with this thread, and other threads do the rest.
+    # What one step decoded would stay with its threads, and others do the next.
     pa.default_memory_pool().release_unused()
     report.reach = work.reach
     with ExitStack() as stack:
         spools = {one.plan.interval_sessions: stack.enter_context(MonthSpool()) for one in busy}
         computed = compute(store, work, [one.plan for one in busy], spools, progress)
         report.symbols_read, report.symbols_cached = computed.symbols_read, computed.symbols_cached
+        pa.default_memory_pool().release_unused()
         for one in busy:
             _commit(store, work, one, spools[one.plan.interval_sessions], report)
     return report

@@ -140,7 +140,7 @@ def _kept(stored: Stored, work: Work, starts: Ints, sessions: int, month: str) -
             " `condvest resample --force-full`"
         ) from None
     bars = periods_in(table, of_dictionary[symbols.indices.to_numpy()])
-    return as_rows(bars, bars["date"] < starts[bars["symbol"]])
+    return as_rows(bars, np.flatnonzero(bars["date"] < starts[bars["symbol"]]))
 
 
 def _merged(kept: npt.NDArray[Any] | None, built: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -33,12 +33,11 @@ class ByMonth:
     months: list[tuple[str, int, int]]
 
 
-def as_rows(bars: PeriodBars, which: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return some period bars, chosen by a mask or by their places, as rows (`ROW`)."""
-    columns = {name: bars[name][which] for name in (*_INTEGERS, *_FLOATS)}
-    rows = np.empty(len(columns["symbol"]), ROW)
-    for name, values in columns.items():
-        rows[name] = values
+def as_rows(bars: PeriodBars, places: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+    """Return the period bars at some places as rows (`ROW`)."""
+    rows = np.empty(len(places), ROW)
+    for name in (*_INTEGERS, *_FLOATS):
+        rows[name] = bars[name][places]
     return rows
 
 
