@@ -24,6 +24,7 @@ def _nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("RDS_SECRET_ARN", ARN)
+    monkeypatch.setattr("boto3.DEFAULT_SESSION", None)  # it would keep the keys with which it was first used
 
 
 @pytest.mark.parametrize(

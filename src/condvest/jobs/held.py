@@ -70,7 +70,7 @@ def _daily_keys(store: Store, block: Sequence[tuple[str, pa.Table]], lacking: Se
         for (symbol, _), lack in zip(block, lacking, strict=True)
     ]
     many = [symbol for (symbol, _), keys in zip(block, wanted, strict=True) if len(keys) > _LIST_FROM]
-    there = {info.key for info in store.list_many(layout.symbol_prefix(symbol) for symbol in many)}
+    there = {info.key for info in store.list_many(map(layout.symbol_prefix, many))} if many else set()
     return [[key for key in keys if key in there] if len(keys) > _LIST_FROM else keys for keys in wanted]
 
 
