@@ -5,17 +5,37 @@ from __future__ import annotations
 import asyncio
 import atexit
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import Executor, Future, wait
+from contextvars import Context
 from functools import cache
 from itertools import islice
-from typing import TypeVar
+from typing import TypeVar, TypeVarTuple, Unpack
 
 K = TypeVar("K")
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 _END_SECONDS = 5.0
+_REST_SECONDS = 0.1
+
+
+class _Loop(asyncio.SelectorEventLoop):
+    """Counts the threads that are handing something to it: one may still be at it when what it brought is already used."""
+
+    handing = 0
+
+    def call_soon_threadsafe(
+        self, callback: Callable[[Unpack[Ts]], object], *arguments: *Ts, context: Context | None = None
+    ) -> asyncio.Handle:
+        """Hand over one callback; see `asyncio.AbstractEventLoop`."""
+        self.handing += 1  # no other thread has its turn within such a line, nor between the last one and the return
+        try:
+            return super().call_soon_threadsafe(callback, *arguments, context=context)
+        finally:
+            self.handing -= 1
 
 
 class LoopThread:
@@ -23,7 +43,8 @@ class LoopThread:
 
     def __init__(self) -> None:
         """Start the thread; it ends with the process."""
-        self._loop = asyncio.new_event_loop()
+        self._loop = _Loop()
+        self._was_cancelled = False
         self._thread = threading.Thread(target=self._loop.run_forever, name="condvest-io", daemon=True)
         self._thread.start()
         atexit.register(self._end)
@@ -43,12 +64,18 @@ class LoopThread:
 
     def start(self, work: Coroutine[object, object, T]) -> Future[T]:
         """Start one coroutine and return what will hold its result."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop)
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        future.add_done_callback(self._note)
+        return future
+
+    def _note(self, done: Future[T]) -> None:
+        self._was_cancelled = self._was_cancelled or done.cancelled()
 
     def _end(self) -> None:
-        """Cancel what is under way and end the thread, before the interpreter goes.
+        """Cancel what is under way, end the thread, and wait until the threads of client libraries have left Python.
 
-        A request that completes while the interpreter is being taken down aborts the process, with all its work done.
+        One that is still there while the interpreter is taken down aborts the process, with all its work done. It brings an
+        answer, or it learns that its request was cancelled, which nothing tells of: then it is given a moment.
         """
 
         async def cancel_all() -> None:
@@ -61,6 +88,11 @@ class LoopThread:
             self.run(cancel_all())
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(_END_SECONDS)
+        if self._was_cancelled:
+            time.sleep(_REST_SECONDS)
+        end = time.monotonic() + _END_SECONDS
+        while self._loop.handing and time.monotonic() < end:
+            time.sleep(0.001)
 
 
 @cache

@@ -129,7 +129,7 @@ def _free_ports(number: int) -> list[int]:
     """Return ports that are free now, and whose gRPC neighbours are."""
     found: list[int] = []
     while len(found) < number:
-        port = random.randrange(15_000, 32_000)  # below the range that the kernel hands out, its neighbour too
+        port = random.randrange(15_000, 22_700)  # it and its neighbour are below the range that the kernel hands out
         if port not in found and all(_is_free(one) for one in (port, port + _GRPC)):
             found.append(port)
     return found
