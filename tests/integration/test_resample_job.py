@@ -14,6 +14,7 @@ import pytest
 
 from condvest.domain.calendar import INTERVALS
 from condvest.errors import CommitConflict, DataError
+from condvest.jobs import silver_write
 from condvest.storage import layout
 from condvest.storage.parquet import encode_history
 from integration.jobs_kit import DAYS, SYMBOLS, Kit, bar, market_of, survive_every_kill
@@ -106,6 +107,12 @@ def test_an_unchanged_lake_writes_nothing(built: Kit) -> None:
 
 def test_force_full_on_a_sound_lake_writes_nothing(built: Kit) -> None:
     """Incremental equals rebuild, byte for byte: there is nothing to write."""
+    assert built.cost(lambda: built.resample(3, 5, force_full=True)).puts == 0
+
+
+def test_months_of_a_large_market_are_built_alike(built: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory is given back after each of them, with the same bytes as before."""
+    monkeypatch.setattr(silver_write, "_LARGE_BARS", 1)
     assert built.cost(lambda: built.resample(3, 5, force_full=True)).puts == 0
 
 

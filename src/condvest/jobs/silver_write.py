@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from condvest.aio import in_order
 from condvest.domain.actions import EPOCH
@@ -24,6 +25,8 @@ from condvest.storage.store import IF_ABSENT, Store, Stored, When, if_match
 _THREADS: Final = 2
 #: Months encoded and not yet written.
 _AHEAD: Final = 4
+#: A month of so many bars leaves its thread with memory that is given back; of smaller ones that takes too long.
+_LARGE_BARS: Final = 65_536
 
 
 @dataclass(slots=True)
@@ -99,7 +102,11 @@ def _built(
             bars = _merged(_kept(before, work, starts, plan.interval_sessions, month), built)
         bars_built, table = len(built), period_table(bars, work.names, reach_day)
         del bars, built  # as large as the table
-        return _Month(month, before, encode_periods(table), bars_built)
+        body = encode_periods(table)
+        if len(table) >= _LARGE_BARS:
+            del table
+            pa.default_memory_pool().release_unused()
+        return _Month(month, before, body, bars_built)
 
     existing = _existing(store, plan.interval_sessions, months, listed)
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="condvest-encode") as pool:
