@@ -279,6 +279,15 @@ def test_an_error_of_aws_is_not_taken_for_an_absent_stack(tmp_path: Path) -> Non
     assert calls(tmp_path, "cloudformation deploy") == []
 
 
+def test_no_way_to_the_database_is_offered_that_lacks_a_certificate() -> None:
+    """A mode that verifies the server connects to none where no CA is named, and the functions have no file with one."""
+    template = (ROOT / "deploy/stack/functions.yaml").read_text(encoding="utf-8")
+    parameter = template.partition("\n  RdsSslMode:\n")[2].partition("Description:")[0]
+    assert "AllowedValues: [require" in parameter
+    assert "verify" not in parameter
+    assert "RDS_CA_FILE:" not in template
+
+
 def calls(folder: Path, beginning: str) -> list[str]:
     """Return the calls of the AWS CLI that begin so."""
     return [line for line in (folder / "bin/calls").read_text().splitlines() if line.startswith(beginning)]

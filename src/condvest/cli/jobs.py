@@ -249,7 +249,7 @@ def _verify(
         typer.Option(
             "--repair",
             help="Then build again what follows from the rest: manifest, recent bars, checkpoints, silver, ledger,"
-            " watermarks. Landing, bronze and all else are only read.",
+            " watermarks. Untrue fetched bars are removed; landing, bronze and all else are only read.",
         ),
     ] = False,
 ) -> None:

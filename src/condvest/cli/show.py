@@ -150,7 +150,7 @@ def _query(
     sql: Annotated[str, typer.Argument(metavar="SQL", help='For example "select count(*) from bronze".')],
     output: FormatOption = None,
 ) -> None:
-    """Ask the lake in SQL (DuckDB): views bronze, silver_3d ... silver_34d, symbols, splits, and adjusted ones."""
+    """Ask the lake in SQL (DuckDB): views bronze, silver_3d ... silver_34d, symbols, splits, dividends, and adjusted ones."""
     from condvest.analytics.reader import Lake
 
     chosen = _format(context, output)
