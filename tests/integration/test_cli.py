@@ -536,6 +536,14 @@ def test_verify_names_what_is_broken(run: Run, lake: Path) -> None:
     assert found.json["left"]
 
 
+def test_verify_names_a_file_whose_name_is_no_text(run: Run, lake: Path) -> None:
+    """A name need not be UTF-8: it is told with an escape, and so is the run that found it."""
+    Path(os.fsdecode(bytes(lake / "bronze" / "raw_ohlcv") + b"/bad\xff.parquet")).touch()
+    outcome = run("--json", "verify")
+    assert (outcome.code, r"raw_ohlcv/bad\udcff.parquet" in outcome.out) == (0, True)
+    assert run("--json", "status").json["runs"][0]["outcome"] == "nothing_new"
+
+
 def without_seconds(text: str) -> list[str]:
     """Return the lines of a result without how long it took and without the counts of what was read."""
     return [re.sub(r" \(\d+\.\d s\)$", "", line) for line in text.splitlines() if not line.startswith("  ")]

@@ -68,6 +68,15 @@ def rows(state: State) -> dict[date, LedgerRow]:
     return {row.session_date: replace(row, updated_at=None) for row in state.sessions()}
 
 
+def test_a_ledger_that_another_run_rebuilt_meanwhile_is_left_alone(kit: Kit) -> None:
+    """Two runs find it lost: what the first recorded since, which the lake does not know, outlives the second's turn."""
+    build(kit)
+    kit.state.expect([DAYS[39]], now=kit.now)
+    before = rows(kit.state)
+    assert rebuild_ledger(kit.lake, kit.state, calendar=CALENDAR, now=kit.now, only_empty=True) == 0
+    assert rows(kit.state) == before
+
+
 def test_the_ledger_is_as_it_was(kit: Kit, tmp_path: Path) -> None:
     """States, counts, digests, restatements, withdrawn bars and watermarks follow from landing and bronze alone."""
     build(kit)

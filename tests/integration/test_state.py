@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta, timezone
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, event
@@ -429,6 +430,15 @@ def test_a_run_is_recorded_from_start_to_end(state: State) -> None:
     assert [row.id for row in state.recent_runs(1)] == [run]
 
 
+def test_a_run_may_name_what_is_no_text(state: State) -> None:
+    """A file's name need not be UTF-8, and a message may hold NUL, which PostgreSQL refuses: both are escaped."""
+    run = state.start_run("verify", {"folder": "a\udcff"}, NOW)
+    state.finish_run(run, "partial", counts={"files": ["b\udcff\0"]}, error="c\udcff\0", now=LATER)
+    (row,) = state.recent_runs(1)
+    assert (row.arguments, row.counts) == ({"folder": "a\udcff"}, {"files": ["b\udcff\0"]})
+    assert row.error == r"c\udcff\x00"
+
+
 def test_runs_of_a_span_come_by_their_beginning(state: State) -> None:
     """The span is open at its beginning and closed at its end; the order is that of the instants, not of the records."""
     hour = timedelta(hours=1)
@@ -457,6 +467,17 @@ def test_one_fetch_at_a_time(state: State, state_url: str) -> None:
             raise RuntimeError("fell")
         with other.exclusive(wait_seconds=0.05):
             assert state.sessions() == []
+
+
+def test_a_lock_file_that_cannot_be_opened_is_a_wrong_setting(tmp_path: Path) -> None:
+    """A folder in its place here; another user's file likewise."""
+    (tmp_path / "state.sqlite.fetching").mkdir()
+    with (
+        State.open(f"sqlite:///{tmp_path}/state.sqlite", migrate=True) as state,
+        pytest.raises(ConfigError, match=r"state\.sqlite\.fetching cannot be locked"),
+        state.exclusive(wait_seconds=1),
+    ):
+        pass
 
 
 def test_the_lock_of_fetches_goes_with_its_process(state: State, state_url: str) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import socket
 import traceback
+from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import URL, create_engine, inspect, text
@@ -180,6 +183,39 @@ def test_a_user_without_rights_is_told_so(postgres_server: PostgresServer, postg
     error = failure(url)
     assert isinstance(error, ConfigError)
     assert "42501" in str(error)
+
+
+@pytest.mark.postgres
+def test_settings_of_a_server_do_not_matter(postgres_server: PostgresServer) -> None:
+    """A server without an encoding (`initdb --locale=C`), and one that writes dates as they are written in Germany."""
+    now = datetime(2025, 11, 4, 12, tzinfo=UTC)
+    encoding = "ENCODING 'SQL_ASCII' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'"
+    postgres_server.run(f"CREATE DATABASE odd {encoding}")
+    postgres_server.run("ALTER DATABASE odd SET DateStyle = 'German'")
+    postgres_server.run("ALTER DATABASE odd SET client_encoding = 'LATIN1'")
+    with State.open(postgres_server.url("odd"), migrate=True) as state:
+        state.record([], watermarks={"AAPL": date(2025, 11, 3)}, reason="fetch", now=now)
+        state.start_run("fetch bars", {"note": "ä日"}, now)
+        (run,) = state.recent_runs(1)
+        assert (run.started_at, run.arguments) == (now, {"note": "ä日"})
+        assert state.symbol_watermarks() == {"AAPL": date(2025, 11, 3)}
+    postgres_server.run("DROP DATABASE odd WITH (FORCE)")
+
+
+@pytest.mark.postgres
+def test_both_ends_of_a_connection_notice_that_the_other_is_gone(postgres_url: str) -> None:
+    """Within minutes, not hours: else a run hangs, and the lock of a machine that is gone keeps all others out."""
+    database = Database(postgres_url, lock_timeout_seconds=1)
+    with database.read() as connection:
+        server = connection.execute(text("SHOW tcp_keepalives_idle")).scalar()
+        driver: Any = connection.connection.driver_connection
+        with socket.socket(fileno=os.dup(driver.fileno())) as line:
+            client = [
+                line.getsockopt(socket.IPPROTO_TCP, option)
+                for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT, socket.TCP_USER_TIMEOUT)
+            ]
+    assert (server, client) == ("60", [60, 15, 4, 120_000])
+    database.close()
 
 
 @pytest.mark.postgres

@@ -149,6 +149,15 @@ def test_the_address_of_the_database_carries_its_security(made: Make) -> None:
     assert dict(url.query) == {"sslmode": "verify-full", "sslrootcert": "system"}
 
 
+def test_a_database_may_be_reached_by_a_socket(made: Make) -> None:
+    """As libpq has it, RDS_HOST is the socket's folder then; the database stays what RDS_DATABASE says."""
+    from sqlalchemy import make_url
+
+    with made(lake="lake", RDS_HOST="/run/postgresql", RDS_DATABASE="d", RDS_USER="u") as app:
+        url = make_url(app.state_url())
+    assert (url.query["host"], url.port, url.database, url.host or "") == ("/run/postgresql", 5432, "d", "")
+
+
 @pytest.mark.parametrize(
     ("text", "symbols"),
     [("AAPL, BCpC", {"AAPL", "BCpC"}), ("./u.txt", {"AAPL", "BRK.B", "IBM"}), ("u.txt", {"AAPL", "BRK.B", "IBM"})],

@@ -240,9 +240,15 @@ class App:
             from condvest.jobs.rebuild import rebuild_ledger
 
             sessions = rebuild_ledger(
-                self.store, self.state, calendar=self.calendar, now=self.now(), universe=self.universe
+                self.store,
+                self.state,
+                calendar=self.calendar,
+                now=self.now(),
+                universe=self.universe,
+                only_empty=True,
             )
-            event("ledger_rebuilt", sessions=sessions, why="the state was empty beside a filled lake")
+            if sessions:  # else another run did it meanwhile
+                event("ledger_rebuilt", sessions=sessions, why="the state was empty beside a filled lake")
         return self.state
 
     def _hand_over_keys(self) -> None:
@@ -274,12 +280,14 @@ class App:
                 + _arn_hint("RDS_SECRET_ARN", settings.rds_secret_arn)
             )
         query = {"sslmode": settings.sslmode} | ({"sslrootcert": settings.rds_ca_file} if settings.rds_ca_file else {})
-        password = settings.rds_password
+        password, host = settings.rds_password, settings.rds_host
+        if host.startswith("/"):  # the folder of a socket; before the @ of an address it would be read as the database
+            host, query = "", query | {"host": host}
         return URL.create(
             "postgresql+psycopg",
             username=settings.rds_user,
             password=password.get_secret_value() if password else None,
-            host=settings.rds_host,
+            host=host,
             port=settings.rds_port,
             database=settings.rds_database,
             query=query,

@@ -30,6 +30,7 @@ def rebuild_ledger(
     now: datetime,
     universe: Collection[str] | None = None,
     reason: str = "rebuild",
+    only_empty: bool = False,
 ) -> int:
     """Make the session ledger and the watermarks follow from the lake; return how many sessions it has. Idempotent.
 
@@ -38,12 +39,17 @@ def rebuild_ledger(
     next fetch completes it from landing. A symbol's watermark is its last bar in bronze outside of pending sessions. One
     transaction; the lake is only read. Fetches wait until it is done.
 
+    With `only_empty` a ledger that has rows by the time it is this one's turn stays as it is, and 0 is returned: another run
+    rebuilt it, and what was recorded since the lake does not know.
+
     What the lake does not know is not rebuilt: sessions that were never answered (`missing`, `not_entitled`, `pending`
     without an answer) are absent, which is as good as missing; a re-fetch that brought the same values again leaves no
     trace after the first receipt, so `fetched_at` may be earlier; `restated` and `withdrawn` count over all landed answers,
     also those that a backfill or a range brought.
     """
     with state.exclusive():
+        if only_empty and not state.ledger_is_empty():
+            return 0
         return _rebuild(store, state, calendar, now, universe, reason)
 
 

@@ -114,7 +114,13 @@ def _rebuild_lost_state(job: _Repair, report: RepairReport) -> None:
     """An empty ledger beside a filled landing zone knows nothing that could be held against the lake."""
     if job.state.ledger_is_empty() and job.store.holds(layout.LANDING):
         sessions = rebuild_ledger(
-            job.store, job.state, calendar=job.calendar, now=job.now, universe=job.universe, reason="repair"
+            job.store,
+            job.state,
+            calendar=job.calendar,
+            now=job.now,
+            universe=job.universe,
+            reason="repair",
+            only_empty=True,
         )
         if sessions:
             report.repaired.append(f"session ledger: was empty; {sessions:,} sessions and the watermarks from the lake")

@@ -22,6 +22,26 @@ _WRITES = "condvest_writes"
 _FETCHERS = _WRITERS + 1
 _LOCK_FILE = ".fetching"
 _LOCK_NOT_AVAILABLE = "55P03"
+# How libpq connects, unless the address says otherwise. Text is UTF-8 whatever the server holds (of SQL_ASCII the driver
+# would make bytes). A connection that waits (for an answer, or with the fetchers' lock) is kept alive on its way, and a
+# server that is gone is noticed after about two minutes: Linux would ask after two hours.
+_CONNECT = {
+    "connect_timeout": "10",
+    "application_name": "condvest",
+    "client_encoding": "utf8",
+    "keepalives_idle": "60",
+    "keepalives_interval": "15",
+    "keepalives_count": "4",
+    "tcp_user_timeout": "120000",
+}
+# The driver reads instants in ISO alone. The server looks after us in the same way: else the lock of a machine that is
+# gone would stay for hours.
+_PREPARE_POSTGRES = """
+SET DateStyle = 'ISO';
+SET tcp_keepalives_idle = 60;
+SET tcp_keepalives_interval = 15;
+SET tcp_keepalives_count = 4
+"""
 _UNREADABLE = (
     "the state database's address cannot be read: it is sqlite:///path or postgresql+psycopg://user:password@host/name;"
     " percent-encode special characters"
@@ -70,6 +90,7 @@ class Database:
 
         Raises:
             TransientError: another process or thread holds it for longer than `wait_seconds`.
+            ConfigError: the lock file cannot be opened or locked.
         """
         if self.is_sqlite:
             with self._locked_file(wait_seconds):
@@ -99,6 +120,11 @@ class Database:
             lock.acquire(timeout=wait_seconds, poll_interval=0.01)
         except Timeout as error:
             raise self._is_held(wait_seconds) from error
+        except (OSError, NotImplementedError) as error:
+            raise ConfigError(
+                f"lock file {lock.lock_file} cannot be locked ({error}); make it a file that you may write to, on a"
+                " file system with locks"
+            ) from error
         try:
             yield
         finally:
@@ -145,13 +171,20 @@ def parse_url(text: str) -> URL:
 def _make_engine(url: URL, lock_timeout_seconds: int) -> Engine:
     if url.get_backend_name() == "sqlite":
         return _sqlite_engine(url, lock_timeout_seconds)
-    defaults = {"connect_timeout": "10", "application_name": "condvest"}
-    return create_engine(
+    engine = create_engine(
         url,
-        connect_args={name: value for name, value in defaults.items() if name not in url.query},
+        connect_args={name: value for name, value in _CONNECT.items() if name not in url.query},
         hide_parameters=True,
         pool_pre_ping=True,
     )
+    event.listen(engine, "connect", _prepare_postgres)
+    return engine
+
+
+def _prepare_postgres(connection: Any, _record: object) -> None:
+    """Make a new connection's session what condvest needs, whatever the server's or the user's settings are."""
+    connection.execute(_PREPARE_POSTGRES)
+    connection.commit()
 
 
 def _sqlite_engine(url: URL, lock_timeout_seconds: int) -> Engine:

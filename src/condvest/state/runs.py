@@ -38,7 +38,7 @@ def finish(
     now: datetime,
 ) -> None:
     """Record how a run ended. Raises DataError when there is no such run."""
-    values = {"outcome": outcome, "counts": _json(counts), "error": error, "finished_at": now}
+    values = {"outcome": outcome, "counts": _json(counts), "error": _storable(error or "") or None, "finished_at": now}
     written = connection.execute(update(batch_jobs).where(_R.id == run).values(**values, **dataclasses.asdict(traffic)))
     if written.rowcount == 0:
         raise DataError(f"run {run} is not in batch_jobs; only a run that was started can be finished; start it first")
@@ -75,4 +75,9 @@ def _read(connection: Connection, query: Select[Any]) -> list[RunRow]:
 
 def _json(values: Mapping[str, object]) -> str:
     """Values that JSON does not know (dates) go in as their text."""
-    return json.dumps(values, sort_keys=True, default=str, ensure_ascii=False)
+    return _storable(json.dumps(values, sort_keys=True, default=str, ensure_ascii=False))
+
+
+def _storable(text: str) -> str:
+    """Return a text with escapes for what a database refuses: NUL, and bytes of a file's name that are no UTF-8."""
+    return text.encode(errors="backslashreplace").decode().replace("\0", r"\x00")
