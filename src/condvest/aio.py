@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import os
 import threading
 import time
 from collections import deque
@@ -13,6 +14,8 @@ from contextvars import Context
 from functools import cache
 from itertools import islice
 from typing import TypeVar, TypeVarTuple, Unpack
+
+from condvest.errors import ConfigError
 
 K = TypeVar("K")
 T = TypeVar("T")
@@ -39,12 +42,16 @@ class _Loop(asyncio.SelectorEventLoop):
 
 
 class LoopThread:
-    """An asyncio loop that runs in a daemon thread of its own. Calls may come from any thread but the loop's."""
+    """An asyncio loop that runs in a daemon thread of its own. Calls may come from any thread but the loop's.
+
+    Neither the thread nor those of client libraries live on in a forked child, where a call would wait for ever.
+    """
 
     def __init__(self) -> None:
         """Start the thread; it ends with the process."""
         self._loop = _Loop()
         self._was_cancelled = False
+        self._process = os.getpid()
         self._thread = threading.Thread(target=self._loop.run_forever, name="condvest-io", daemon=True)
         self._thread.start()
         atexit.register(self._end)
@@ -63,7 +70,13 @@ class LoopThread:
             started.result()
 
     def start(self, work: Coroutine[object, object, T]) -> Future[T]:
-        """Start one coroutine and return what will hold its result."""
+        """Start one coroutine and return what will hold its result; ConfigError in a forked child."""
+        if os.getpid() != self._process:
+            work.close()
+            raise ConfigError(
+                f"process {os.getpid()} was forked from one that had opened S3 or another server, whose threads do not live on"
+                " in it; start processes with multiprocessing.get_context('spawn'), or open nothing before the fork"
+            )
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         future.add_done_callback(self._note)
         return future
@@ -84,6 +97,8 @@ class LoopThread:
                 task.cancel()
             await asyncio.wait(tasks, timeout=_END_SECONDS) if tasks else None
 
+        if os.getpid() != self._process:
+            return
         if self._thread.is_alive():
             self.run(cancel_all())
             self._loop.call_soon_threadsafe(self._loop.stop)

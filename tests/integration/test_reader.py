@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import gzip
 import importlib.metadata
 import json
 import math
+import pickle
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -325,6 +327,14 @@ def test_bounds_are_inclusive(lake: Lake) -> None:
     assert lake.bars("AAPL", first=date(2020, 1, 2)).equals(DAILY_SCHEMA.empty_table())
 
 
+class NotATime(datetime):
+    """What pandas has for a missing time: a datetime that knows no offset."""
+
+    def utcoffset(self) -> timedelta | None:
+        """Raise what pandas raises."""
+        raise ValueError("NaTType does not support utcoffset")
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
@@ -335,6 +345,7 @@ def test_bounds_are_inclusive(lake: Lake) -> None:
         ({"adjusted": "yes"}, "adjusted 'yes' is unknown; give one of none, splits, all"),
         ({"anchor": "moon"}, "anchor 'moon' is unknown; give one of calendar, listing"),
         ({"as_of": datetime(2005, 1, 1)}, "has no time zone"),  # noqa: DTZ001 - naive on purpose
+        ({"as_of": NotATime(2005, 1, 1)}, "has no time zone"),
         ({"first": date(2005, 2, 1), "last": date(2005, 1, 1)}, "first 2005-02-01 is after last 2005-01-01"),
         ({"first": "2005-02-01"}, "first '2005-02-01' is no date"),
         ({"last": datetime(2005, 1, 1, tzinfo=UTC)}, "is no date"),
@@ -568,6 +579,13 @@ def test_a_corrupt_landed_answer_is_named(landed: Store) -> None:
     landed.put(key, gzip.compress(b"x")[:-4])
     with pytest.raises(DataError, match="the landed answer is corrupt"):
         Lake(landed).restatements(date(2025, 11, 19))
+
+
+@pytest.mark.parametrize("move", [pickle.dumps, copy.copy, copy.deepcopy])
+def test_a_lake_stays_in_its_process(lake: Lake, move: Callable[[Lake], object]) -> None:
+    """Whoever would send it to another process is told what to send in its place."""
+    with pytest.raises(TypeError, match=r"hand over its url, and open that with Lake\.open"):
+        move(lake)
 
 
 def test_import_is_light() -> None:

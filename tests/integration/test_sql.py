@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -307,6 +308,8 @@ def test_a_query_can_only_read_the_views(guarded: Path, query: str) -> None:
     [
         ("", "holds 0 statements"),
         ("-- nothing", "holds 0 statements"),
+        (None, "query None is no text"),
+        (b"FROM symbols", "query b'FROM symbols' is no text"),
         ("SELECT 1; SELECT 2", "holds 2 statements"),
         ("SELEC 1", "syntax error"),
         ("SELECT clos FROM bronze", '"clos" not found'),
@@ -317,7 +320,7 @@ def test_a_query_can_only_read_the_views(guarded: Path, query: str) -> None:
         ("SELECT error('mine')", "mine"),
     ],
 )
-def test_wrong_queries(lake: Lake, query: str, says: str) -> None:
+def test_wrong_queries(lake: Lake, query: Any, says: str) -> None:
     """A wrong query gets one line with what is wrong in it and what to do."""
     with pytest.raises(ConfigError) as caught:
         lake.sql(query)

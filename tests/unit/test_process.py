@@ -37,6 +37,25 @@ print(store.get("key").data.decode())
 """
 
 
+_FORKED = """
+import os, sys
+from condvest.errors import ConfigError
+from condvest.storage.objects import memory_store
+before = memory_store("lake", concurrency=4)
+before.put("key", b"data")
+if (child := os.fork()) == 0:
+    after = memory_store("lake", concurrency=4)
+    for call in (lambda: before.get("key"), lambda: list(before.map(["key"], print)), lambda: after.get("key")):
+        try:
+            call()
+        except ConfigError as error:
+            print("spawn" in str(error))
+    sys.exit(7)
+ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+print(ended, before.get("key").data.decode())
+"""
+
+
 def _told(**environment: str) -> list[object]:
     kept = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
     done = subprocess.run(
@@ -60,3 +79,9 @@ def test_a_process_ends_well_while_a_thread_of_the_s3_client_still_gives_its_las
     """The answer is taken and the work done while that thread is not yet out of Python; on a busy machine it takes its time."""
     done = subprocess.run([sys.executable, "-c", _SLOWLY_TOLD], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "data\n", "")
+
+
+def test_a_forked_child_is_told_that_it_cannot_go_on() -> None:
+    """The threads that would answer it did not come along, so it would wait for ever; its parent goes on."""
+    done = subprocess.run([sys.executable, "-c", _FORKED], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "True\nTrue\nTrue\n7 data\n", "")

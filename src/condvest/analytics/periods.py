@@ -41,7 +41,8 @@ class Wanted:
             raise ConfigError(f"anchor {reprlib.repr(self.anchor)} is unknown; give one of {', '.join(ANCHORS)}")
         if self.as_of is not None and not isinstance(self.as_of, datetime):
             raise ConfigError(f"as_of {reprlib.repr(self.as_of)} is no instant; give an aware datetime, in UTC")
-        if self.as_of is not None and self.as_of.utcoffset() is None:
+        # pandas' NaT is a datetime without a zone, and knows no offset.
+        if self.as_of is not None and (self.as_of.tzinfo is None or self.as_of.utcoffset() is None):
             raise ConfigError(f"as_of {self.as_of.isoformat()} has no time zone; give an aware instant, in UTC")
 
 

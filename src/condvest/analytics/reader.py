@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import date, datetime
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import pyarrow as pa
 
@@ -33,7 +33,8 @@ class Lake:
     """A lake to read from. It never writes, and calls may come from several threads.
 
     Bars are read anew by each call. The consolidation manifest, corporate actions and closures are read when first needed
-    and kept: after jobs have run, `refresh` forgets them.
+    and kept: after jobs have run, `refresh` forgets them. It stays in its process: another one opens the lake by its `url`,
+    and on S3 is not forked from this one.
     """
 
     def __init__(self, store: Store, *, state: State | None = None, calendar: Calendar | None = None) -> None:
@@ -72,6 +73,10 @@ class Lake:
 
     def __repr__(self) -> str:
         return f"Lake({self.url!r})"
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be pickled or copied: a store holds locks and threads of this process."""
+        raise TypeError(f"{self!r} cannot be pickled or copied; hand over its url, and open that with Lake.open there")
 
     def refresh(self) -> None:
         """Forget what is kept: the next call sees the manifest, corporate actions and closures as they are by then."""

@@ -176,6 +176,8 @@ def run(query: str, views: Mapping[str, View]) -> pa.Table:
 
 
 def _check(connection: duckdb.DuckDBPyConnection, query: str) -> None:
+    if not isinstance(query, str):
+        raise ConfigError(f"query {reprlib.repr(query)} is no text; give one such as FROM symbols")
     try:
         query.encode()
     except UnicodeEncodeError:

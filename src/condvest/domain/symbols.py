@@ -59,7 +59,6 @@ def encode_symbol(symbol: str) -> str:
 
 
 @lru_cache(maxsize=65_536)
-@lru_cache(maxsize=65_536)
 def decode_symbol(encoded: str) -> str:
     """Return the symbol whose encoding this is, exactly; ConfigError for a text that `encode_symbol` never gives."""
     symbol = unquote(encoded, errors="replace")
