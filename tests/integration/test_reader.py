@@ -406,6 +406,16 @@ def test_a_corrupt_file_is_named(own: Store, histories: dict[str, History]) -> N
     assert Lake(own).bars("AAPL").num_rows == len(histories["AAPL"])
 
 
+def test_a_file_that_is_gone_is_named(own: Store, histories: dict[str, History]) -> None:
+    """The manifest knows its symbol, so it is no unknown one."""
+    build(own, {"IBM": histories["IBM"]}, silver=False)
+    own.delete_many([layout.data_key("IBM")])
+    with pytest.raises(
+        DataError, match=r"symbol=IBM/data\.parquet: is gone from lake .*condvest consolidate --force-full"
+    ):
+        Lake(own).bars("IBM")
+
+
 def test_a_file_without_rows(own: Store) -> None:
     """A `data.parquet` without rows gives no bars of any kind."""
     own.put(layout.data_key("IBM"), encode_history(DAILY_SCHEMA.empty_table()))

@@ -16,7 +16,7 @@ from condvest.domain.adjust import adjusted as adjust
 from condvest.domain.calendar import Calendar, new_york_date
 from condvest.domain.resample import PERIOD_SCHEMA, SessionTable
 from condvest.domain.symbols import check_symbol
-from condvest.errors import ConfigError, ObjectNotFound
+from condvest.errors import ConfigError, DataError, ObjectNotFound
 from condvest.storage import layout
 from condvest.storage.bars_file import decode_bars, decode_series
 from condvest.storage.closures import read_closures
@@ -136,7 +136,7 @@ class Lake:
 
         Raises:
             ConfigError: no consolidated bars of that symbol (it names similar ones), or an argument that cannot be.
-            DataError: an object of the lake cannot be read.
+            DataError: an object of the lake cannot be read, or is gone.
         """
         wanted = Wanted(sessions=parse_interval(interval), adjusted=adjusted, as_of=as_of, anchor=anchor)
         check_bounds(first, last)
@@ -225,8 +225,14 @@ class Lake:
         names: list[str] = self.summary["symbol"].to_pylist()
         return names
 
-    def _unknown(self, symbol: str) -> ConfigError:
-        near = catalog.nearest(symbol, self._names())
+    def _unknown(self, symbol: str) -> ConfigError | DataError:
+        names = self._names()
+        if symbol in names:
+            return DataError(
+                f"{layout.data_key(symbol)}: is gone from lake {self.url}, though the manifest knows it; run"
+                " `condvest consolidate --force-full`, which rebuilds it from landing, or restore it from a copy"
+            )
+        near = catalog.nearest(symbol, names)
         meant = f"did you mean {' or '.join(near)}?" if near else "none is similar;"
         return ConfigError(
             f"symbol {symbol!r} has no consolidated bars in lake {self.url}: {meant} `condvest query 'FROM symbols'` lists"
