@@ -50,7 +50,7 @@ class LoopThread:
     def __init__(self) -> None:
         """Start the thread; it ends with the process."""
         self._loop = _Loop()
-        self._was_cancelled = False
+        self._was_cancelled = self._has_ended = False
         self._process = os.getpid()
         self._thread = threading.Thread(target=self._loop.run_forever, name="condvest-io", daemon=True)
         self._thread.start()
@@ -63,8 +63,12 @@ class LoopThread:
     def settle(self, work: Coroutine[object, object, object]) -> None:
         """Run one coroutine to its end; on the loop's own thread, which must not wait for itself, only start it.
 
-        For the end of a generator: the garbage collector may bring it about on any thread.
+        For the end of a generator: the garbage collector may bring it about on any thread, and after the loop's end, which has
+        cancelled all that ran: then nothing would ever answer.
         """
+        if self._has_ended:
+            work.close()
+            return
         started = self.start(work)
         if threading.current_thread() is not self._thread:
             started.result()
@@ -101,6 +105,7 @@ class LoopThread:
             return
         if self._thread.is_alive():
             self.run(cancel_all())
+            self._has_ended = True
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(_END_SECONDS)
         if self._was_cancelled:

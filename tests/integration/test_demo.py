@@ -20,7 +20,8 @@ from condvest.demo.market import Market
 from condvest.demo.sample import sample_market
 from condvest.demo.scenario import run_demo
 from condvest.demo.stage import Stage, given_settings
-from condvest.demo.summary import shown_size
+from condvest.demo.summary import shown_size, split_table
+from condvest.domain.actions import Split
 from condvest.domain.records import RunOutcome, Traffic
 from condvest.errors import ConfigError, DataError, WorkLeft
 from condvest.storage.opening import open_store
@@ -162,6 +163,19 @@ def test_what_is_returned_is_json_and_what_is_said_names_the_page(ran: Ran) -> N
     assert max(map(len, ran.said.splitlines())) <= 200
 
 
+def test_a_narrow_terminal_cuts_no_number(ran: Ran, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The widest table still shows each value whole, and which sessions it is of."""
+    monkeypatch.setenv("COLUMNS", "80")
+    bars = ran.result["split_bars"]
+    split = Split("AAPL", scenario.SPLIT_DATE, 1, 2, "forward_split", datetime(2013, 2, 8, tzinfo=UTC))
+    table = split_table("AAPL", 13, split, bars)
+    words = table.split()
+    assert max(map(len, table.splitlines())) <= 100
+    for bar in bars:
+        assert {bar["date"], bar["end_date"], f"{bar['high']:.2f}", f"{bar['adjusted_close']:.2f}"} <= set(words)
+        assert f"{bar['adjusted_volume'] / 1e6:,.1f} M" in table
+
+
 @pytest.mark.usefixtures("short_market")
 def test_an_earlier_demo_is_replaced_and_settings_play_no_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A second demo begins anew; neither the user's provider nor their database nor their universe is touched."""
@@ -191,6 +205,15 @@ def test_a_foreign_folder_is_refused(tmp_path: Path) -> None:
         run_demo(tmp_path / "thesis.txt", say=print)
     with pytest.raises(ConfigError, match=r"cannot be used.*--folder"):
         run_demo(tmp_path / "thesis.txt" / "below", say=print)
+
+
+def test_the_page_that_a_demo_left_bars_no_other_demo(tmp_path: Path) -> None:
+    """Without `keep` the page stays alone: the same command may be given again."""
+    place.claim(tmp_path)
+    (tmp_path / place.PAGE).write_text("of the earlier demo")
+    place.leave_page(tmp_path)
+    place.claim(tmp_path)
+    assert not (tmp_path / place.PAGE).exists()
 
 
 def test_without_plotly_nothing_is_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

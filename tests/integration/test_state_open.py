@@ -203,6 +203,17 @@ def test_settings_of_a_server_do_not_matter(postgres_server: PostgresServer) -> 
 
 
 @pytest.mark.postgres
+def test_a_server_that_takes_no_writes_may_take_them_again(postgres_server: PostgresServer, postgres_url: str) -> None:
+    """A standby does so until it takes over: no right or version is wrong."""
+    with State.open(postgres_url, migrate=True):
+        pass
+    name = postgres_url.rpartition("/")[2].partition("?")[0]
+    postgres_server.run(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
+    with State.open(postgres_url, migrate=False) as state, pytest.raises(TransientError, match=r"25006\); try again"):
+        state.start_run("verify", {}, datetime(2025, 11, 4, tzinfo=UTC))
+
+
+@pytest.mark.postgres
 def test_both_ends_of_a_connection_notice_that_the_other_is_gone(postgres_url: str) -> None:
     """Within minutes, not hours: else a run hangs, and the lock of a machine that is gone keeps all others out."""
     database = Database(postgres_url, lock_timeout_seconds=1)

@@ -37,6 +37,25 @@ print(store.get("key").data.decode())
 """
 
 
+_LEFT_HALF_READ = """
+import asyncio, gc
+from datetime import date
+from condvest.errors import TransientError
+from condvest.sources.sessions import fetch_in_order
+
+async def fetch(session):
+    if session.day > 3:
+        await asyncio.sleep(60)
+    raise TransientError("503")
+
+outcomes = fetch_in_order([date(2025, 11, day) for day in (3, 4, 5)], fetch, in_flight=3)
+print(next(outcomes).session)
+gc.disable()
+circle = [outcomes]
+circle.append(circle)
+del outcomes, circle
+"""
+
 _FORKED = """
 import os, sys
 from condvest.errors import ConfigError
@@ -85,3 +104,11 @@ def test_a_forked_child_is_told_that_it_cannot_go_on() -> None:
     """The threads that would answer it did not come along, so it would wait for ever; its parent goes on."""
     done = subprocess.run([sys.executable, "-c", _FORKED], capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (0, "True\nTrue\nTrue\n7 data\n", "")
+
+
+def test_a_process_ends_although_it_left_requests_in_flight() -> None:
+    """An error or Ctrl-C may keep the sessions' generator until Python is taken down, when the loop's thread is gone."""
+    done = subprocess.run(
+        [sys.executable, "-c", _LEFT_HALF_READ], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "2025-11-03\n", "")

@@ -27,7 +27,8 @@ def claim(folder: Path) -> None:
         if folder.exists() and not folder.is_dir():
             raise ConfigError(f"demo folder {str(folder)!r} is a file; name a folder with --folder")
         marker = folder / _OWN / _MARKER
-        if not marker.exists() and folder.exists() and any(folder.iterdir()):
+        # The page alone is what a demo without `keep` left.
+        if not marker.exists() and folder.exists() and any(path.name != PAGE for path in folder.iterdir()):
             raise ConfigError(
                 f"demo folder {str(folder)!r} holds something that no demo made, and a demo replaces only an earlier"
                 " demo; name a new or empty folder with --folder"

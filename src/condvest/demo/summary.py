@@ -85,7 +85,7 @@ def split_table(symbol: str, interval_sessions: int, split: Split, rows: Sequenc
         f" {split.execution_date}: as stored, and split-adjusted"
     )
     heads = [*names, "volume"]
-    return _table(title, ("sessions", *(f"{name}>" for name in heads), *(f"adj. {name}>" for name in heads)), shown)
+    return _table(title, ("sessions", *(f"{name}>" for name in heads), *(f"adj.\n{name}>" for name in heads)), shown)
 
 
 def shown_size(size_bytes: int) -> str:

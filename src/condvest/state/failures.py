@@ -14,8 +14,8 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, StatementError
 from condvest.errors import CondvestError, ConfigError, DataError, TransientError
 
 # Beginnings of SQLSTATE codes that another try may get past: connection, resources, deadlock or serialization, lock not
-# available, shutdown, I/O.
-_PASSING = ("08", "53", "40", "55P03", "57P", "58")
+# available, shutdown, I/O, a server that takes no writes (as a standby before it takes over).
+_PASSING = ("08", "53", "40", "55P03", "57P", "58", "25006")
 # libpq gives a refused connection no SQLSTATE, only the server's words. These speak of settings; the rest may pass.
 _REFUSED = (
     "authentication failed",
@@ -26,7 +26,8 @@ _REFUSED = (
     "permission denied",
 )
 _TLS = ("does not support SSL", "sslmode", "certificate")
-_SQLITE_PASSING = ("locked", "busy", "I/O error", "is full")
+_SQLITE_HELD = ("locked", "busy")
+_SQLITE_DISK = ("I/O error", "is full")
 _SQLITE_SETTINGS = ("unable to open", "readonly", "read-only")
 _SQLITE_CORRUPT = ("not a database", "malformed")
 
@@ -73,8 +74,10 @@ def _as_condvest(error: StatementError, url: URL) -> CondvestError:
 
 
 def _of_sqlite(words: str, where: str) -> CondvestError:
-    if any(part in words for part in _SQLITE_PASSING):
+    if any(part in words for part in _SQLITE_HELD):
         return TransientError(f"{where} is not available: {words}; another run may hold it: try again")
+    if any(part in words for part in _SQLITE_DISK):
+        return TransientError(f"{where} is not available: {words}; see to its disk, then try again")
     if any(part in words for part in _SQLITE_CORRUPT):
         return DataError(f"{where} is corrupt: {words}; move the file away and run again: it is rebuilt from the lake")
     if any(part in words for part in _SQLITE_SETTINGS):
