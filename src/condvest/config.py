@@ -116,7 +116,9 @@ class Settings(BaseSettings):
         None, description="Belongs to AWS_ACCESS_KEY_ID when that is temporary."
     )
     rds_host: str | None = Field(
-        None, description="PostgreSQL server of the state database. Without: a SQLite file beside the lake."
+        None,
+        description="PostgreSQL server of the state database, or the folder of its socket. Without: a SQLite file beside"
+        " the lake.",
     )
     rds_port: int = Field(5432, ge=1, le=65535, description="Its port.")
     rds_database: str | None = Field(None, description="Its database. Needed with RDS_HOST.")

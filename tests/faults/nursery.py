@@ -155,8 +155,9 @@ def _live(request: Request, link: Connection) -> None:
             outcome = "done", repr(getattr(report, "left", None) or "")
     except CondvestError as error:
         outcome = "failed", f"{type(error).__name__}: {error}"
-    except Exception as error:  # noqa: BLE001 - whatever it is has to be sent as a bug, traceback and all: a child that
-        # ends without a word counts as killed, which is what most trials expect, and a bug would pass for that.
+    except Exception as error:  # noqa: BLE001 - the end of a child process: nobody is left to raise it to
+        # It is sent, traceback and all, and fails the trial. A child that ended without a word would count as killed, which
+        # is what most trials expect: a bug of any class would pass for that.
         outcome = "broken", "".join(traceback.format_exception(error))
     link.send(outcome)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import random
 import signal
 import subprocess
@@ -469,8 +471,8 @@ def test_one_fetch_at_a_time(state: State, state_url: str) -> None:
             assert state.sessions() == []
 
 
-def test_a_lock_file_that_cannot_be_opened_is_a_wrong_setting(tmp_path: Path) -> None:
-    """A folder in its place here; another user's file likewise."""
+def test_a_folder_in_place_of_the_lock_file_is_a_wrong_setting(tmp_path: Path) -> None:
+    """It would be there at the next try, too."""
     (tmp_path / "state.sqlite.fetching").mkdir()
     with (
         State.open(f"sqlite:///{tmp_path}/state.sqlite", migrate=True) as state,
@@ -478,6 +480,35 @@ def test_a_lock_file_that_cannot_be_opened_is_a_wrong_setting(tmp_path: Path) ->
         state.exclusive(wait_seconds=1),
     ):
         pass
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"),
+    [
+        (errno.ENOSPC, TransientError),
+        (errno.EIO, TransientError),
+        (errno.EROFS, ConfigError),
+        (errno.ELOOP, ConfigError),
+    ],
+)
+def test_a_disk_that_fails_under_the_lock_file_may_pass_and_a_file_of_others_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, kind: type[Exception]
+) -> None:
+    """Once there is room the same command goes on; what must be set otherwise is told as such."""
+    opened = os.open
+
+    def failing(path: str | Path, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        if str(path).endswith(".fetching"):
+            raise OSError(number, os.strerror(number), str(path))
+        return opened(path, flags, mode, dir_fd=dir_fd)
+
+    with State.open(f"sqlite:///{tmp_path}/state.sqlite", migrate=True) as state:
+        monkeypatch.setattr(os, "open", failing)
+        with pytest.raises(kind, match=os.strerror(number)), state.exclusive(wait_seconds=1):
+            pass
+        monkeypatch.undo()
+        with state.exclusive(wait_seconds=1):
+            assert state.sessions() == []
 
 
 def test_the_lock_of_fetches_goes_with_its_process(state: State, state_url: str) -> None:

@@ -146,8 +146,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return LEFT
     except Exception as error:
-        # Nothing is caught here: a bug goes on with its traceback. But a program that asked for --json reads one object on
-        # stdout whatever happens, and what a bug raises has no class of its own to name.
+        # The one entry point, which tells and raises again: a program that asked for --json reads one object on stdout
+        # whatever happens. What is not caught above is a bug, of any class, and keeps its traceback.
         if as_json:
             _tell("this is a bug in condvest; its traceback is on stderr: please report it", type(error).__name__, True)
         raise

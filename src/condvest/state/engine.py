@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -22,6 +23,8 @@ _WRITES = "condvest_writes"
 _FETCHERS = _WRITERS + 1
 _LOCK_FILE = ".fetching"
 _LOCK_NOT_AVAILABLE = "55P03"
+# Of a lock file: another user's, read-only, a folder or a link in its place. What else the system says is of the disk.
+_NOT_OURS = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ELOOP})
 # How libpq connects, unless the address says otherwise. Text is UTF-8 whatever the server holds (of SQL_ASCII the driver
 # would make bytes). A connection that waits (for an answer, or with the fetchers' lock) is kept alive on its way, and a
 # server that is gone is noticed after about two minutes: Linux would ask after two hours.
@@ -89,8 +92,8 @@ class Database:
         On SQLite it is a file beside the database, on PostgreSQL an advisory lock of a connection of its own.
 
         Raises:
-            TransientError: another process or thread holds it for longer than `wait_seconds`.
-            ConfigError: the lock file cannot be opened or locked.
+            TransientError: another process or thread holds it for longer than `wait_seconds`, or its disk fails.
+            ConfigError: the lock file cannot be locked, by this user or on this file system.
         """
         if self.is_sqlite:
             with self._locked_file(wait_seconds):
@@ -120,11 +123,14 @@ class Database:
             lock.acquire(timeout=wait_seconds, poll_interval=0.01)
         except Timeout as error:
             raise self._is_held(wait_seconds) from error
-        except (OSError, NotImplementedError) as error:
-            raise ConfigError(
-                f"lock file {lock.lock_file} cannot be locked ({error}); make it a file that you may write to, on a"
-                " file system with locks"
-            ) from error
+        except NotImplementedError as error:  # how filelock says that the file system has no locks
+            raise ConfigError(f"lock file {lock.lock_file}: {error}; keep it on a file system with locks") from error
+        except OSError as error:
+            if error.errno in _NOT_OURS:
+                raise ConfigError(
+                    f"lock file {lock.lock_file} cannot be locked ({error}); make it a file that you may write to"
+                ) from error
+            raise TransientError(f"lock file {lock.lock_file}: {error}; see to its disk, then try again") from error
         try:
             yield
         finally:
