@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -131,3 +133,16 @@ def test_decoding_takes_only_what_encoding_gives(text: str) -> None:
     except ConfigError:
         return
     assert encode_symbol(symbol) == text
+
+
+def test_a_market_of_names_leaves_nothing_in_memory() -> None:
+    """Memory does not follow the number of symbols that were once looked at."""
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for number in range(10_000):
+            assert decode_symbol(encode_symbol(f"S{number}p")) == f"S{number}p"
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert after - before < 100_000

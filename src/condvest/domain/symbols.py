@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 import reprlib
-from functools import lru_cache
 from urllib.parse import unquote
 
 from condvest.errors import ConfigError
@@ -17,9 +16,10 @@ _VALID = re.compile(r"(?!.*\.\.)[A-Za-z0-9][!#-&(-.0-\[\]-_a-~]{0,31}")
 _ENCODED = re.compile(r"[^A-Z0-9._-]|\.\Z")
 # Names that Windows keeps for devices, alone or before a dot.
 _RESERVED = re.compile(r"(?:CON|PRN|AUX|NUL|COM[0-9]|LPT[0-9])(?:\.|\Z)")
+# A valid symbol of which nothing is encoded, as most are: seen at once, nothing is kept for each of a market's thousands.
+_PLAIN = re.compile(rf"(?!{_RESERVED.pattern})[A-Z0-9](?:[A-Z0-9_-]|\.(?!\.|\Z)){{0,31}}")
 
 
-@lru_cache(maxsize=65_536)
 def is_valid_symbol(text: str) -> bool:
     """Say whether a text can be a symbol.
 
@@ -46,21 +46,23 @@ def parse_symbols(text: str) -> list[str]:
     return list(dict.fromkeys(check_symbol(part.strip()) for part in text.split(",")))
 
 
-@lru_cache(maxsize=65_536)
 def encode_symbol(symbol: str) -> str:
     """Return a symbol as it stands in a key: percent-encoded wherever a file system could change or refuse it.
 
     Encoded are all characters outside `A-Z 0-9 . _ -`, a dot at the end, and the first letter of a name that Windows
     reserves (CON, PRN, AUX, NUL, COM0-9, LPT0-9, also before a dot). ConfigError for an impossible symbol.
     """
+    if isinstance(symbol, str) and _PLAIN.fullmatch(symbol):
+        return symbol
     check_symbol(symbol)
     encoded = _ENCODED.sub(lambda found: f"%{ord(found[0]):02X}", symbol)
     return f"%{ord(encoded[0]):02X}{encoded[1:]}" if _RESERVED.match(symbol) else encoded
 
 
-@lru_cache(maxsize=65_536)
 def decode_symbol(encoded: str) -> str:
     """Return the symbol whose encoding this is, exactly; ConfigError for a text that `encode_symbol` never gives."""
+    if _PLAIN.fullmatch(encoded):
+        return encoded
     symbol = unquote(encoded, errors="replace")
     if not is_valid_symbol(symbol) or encode_symbol(symbol) != encoded:
         raise ConfigError(

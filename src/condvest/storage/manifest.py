@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
-from functools import lru_cache
 from itertools import accumulate
 from typing import Any, Final, NamedTuple
 
@@ -85,7 +84,6 @@ def file_mark(session: date, etag: str) -> int:
     return int.from_bytes(hashlib.blake2b(f"{session}|{etag}".encode(), digest_size=8).digest(), "big", signed=True)
 
 
-@lru_cache(maxsize=65_536)
 def short_mark(etag: str) -> str:
     """Return 16 hex digits for an ETag, for files that hold thousands of them."""
     return hashlib.blake2b(etag.encode(), digest_size=8).hexdigest()
