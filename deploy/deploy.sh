@@ -67,7 +67,7 @@ read_options() {
   [[ $runtime == python3.12 || $runtime == provided.al2023 ]] || fail "--runtime is $runtime: it must be python3.12 or provided.al2023"
   local pair
   for pair in ${given[@]+"${given[@]}"}; do
-    [[ $pair == [A-Za-z]*=* ]] || fail "--parameter is $pair: it must be NAME=VALUE"
+    [[ $pair =~ ^[A-Za-z][A-Za-z0-9]*= ]] || fail "--parameter is $pair: it must be NAME=VALUE"
     cat "$root"/deploy/stack/*.yaml | declared Parameters | grep -q "^${pair%%=*} " \
       || fail "--parameter is $pair: no template in deploy/stack has a parameter ${pair%%=*}"
   done

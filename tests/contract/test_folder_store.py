@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -358,3 +359,26 @@ def test_a_path_that_the_system_does_not_take(path: str) -> None:
     """One line of ours in place of an error of the operating system."""
     with pytest.raises(ConfigError, match="no path of this system"):
         open_store(path)
+
+
+def test_a_working_folder_that_is_gone_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A path that begins there leads nowhere; a whole one still does."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(ConfigError, match="'lake': the working folder is gone"):
+        open_store("lake")
+    assert list(open_store(str(tmp_path / "lake")).list("")) == []
+
+
+def test_a_file_system_without_locks_is_named(lake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without locks two writers could both believe to be first: nothing is written."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(ConfigError, match="keep the lake on a file system with locks"):
+        open_store(str(lake)).put("a/b", b"1")
+    assert not (lake / "a" / "b").exists()

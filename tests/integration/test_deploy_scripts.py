@@ -271,6 +271,16 @@ def test_a_deployment_that_lacks_something_is_no_success(tmp_path: Path) -> None
     assert "deployed" not in done.stderr.replace("deploying", "")
 
 
+@pytest.mark.parametrize(
+    ("given", "told"), [(".*=1", "it must be NAME=VALUE"), ("LakeBucke=1", "has a parameter LakeBucke")]
+)
+def test_a_parameter_that_no_template_has_is_refused(tmp_path: Path, given: str, told: str) -> None:
+    """A slip in its name would leave the default in force."""
+    done = run_script("deploy/deploy.sh", "--parameter", given, path=tmp_path)
+    assert done.returncode == 1
+    assert told in done.stderr
+
+
 def test_an_error_of_aws_is_not_taken_for_an_absent_stack(tmp_path: Path) -> None:
     """Throttling and denied access end the deployment with AWS's own words, before anything is changed."""
     done = deploy(tmp_path, "functions", "batch", described=_THROTTLED)

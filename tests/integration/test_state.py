@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import random
 import signal
@@ -16,8 +17,9 @@ from datetime import UTC, date, datetime, timedelta, timezone
 from itertools import pairwise
 from pathlib import Path
 
+import psycopg
 import pytest
-from sqlalchemy import Engine, event
+from sqlalchemy import Engine, event, make_url
 
 from condvest.domain.ledger import LedgerRow
 from condvest.domain.records import SymbolRow, Traffic, WatermarkRow
@@ -244,7 +246,7 @@ def test_no_step_back_without_a_reason_of_its_own(state: State, reason: str) -> 
 CHILD = """
 import os, signal, sys
 from datetime import UTC, date, datetime, timedelta
-from sqlalchemy import Engine, event
+from sqlalchemy import Engine, event, make_url
 from condvest.domain.ledger import LedgerRow
 from condvest.state import State
 
@@ -471,6 +473,22 @@ def test_one_fetch_at_a_time(state: State, state_url: str) -> None:
             assert state.sessions() == []
 
 
+def test_who_loses_the_right_to_fetch_is_told(postgres_url: str) -> None:
+    """Another fetch may have run meanwhile: what was done is not called a success. The next one is not kept out."""
+    end = (
+        "SELECT pg_terminate_backend(pid, 5000) AS ended FROM pg_locks JOIN pg_database ON oid = database"
+        " WHERE locktype = 'advisory' AND datname = current_database()"
+    )
+    address = make_url(postgres_url).translate_connect_args(username="user", database="dbname")
+    with State.open(postgres_url, migrate=True) as state, psycopg.connect(**address, autocommit=True) as other:
+        with pytest.raises(TransientError, match="lock of fetches was lost"), state.exclusive():
+            assert other.execute(end).fetchall() == [(True,)]
+        with pytest.raises(psycopg.errors.DivisionByZero), state.exclusive():
+            other.execute(f"SELECT 1 / (count(*) FILTER (WHERE ended) - 1) FROM ({end}) AS ends")
+        with state.exclusive(wait_seconds=1):
+            assert state.sessions() == []
+
+
 def test_a_folder_in_place_of_the_lock_file_is_a_wrong_setting(tmp_path: Path) -> None:
     """It would be there at the next try, too."""
     (tmp_path / "state.sqlite.fetching").mkdir()
@@ -509,6 +527,21 @@ def test_a_disk_that_fails_under_the_lock_file_may_pass_and_a_file_of_others_doe
         monkeypatch.undo()
         with state.exclusive(wait_seconds=1):
             assert state.sessions() == []
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_a_wrong_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Two fetches at once could not be kept apart there."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    with State.open(f"sqlite:///{tmp_path}/state.sqlite", migrate=True) as state:
+        monkeypatch.setattr(fcntl, "flock", refuse)
+        with pytest.raises(ConfigError, match="keep it on a file system with locks"), state.exclusive(wait_seconds=1):
+            pass
 
 
 def test_the_lock_of_fetches_goes_with_its_process(state: State, state_url: str) -> None:

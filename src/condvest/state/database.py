@@ -87,7 +87,8 @@ class State:
         It ends with the block, with the process, and with the connection. Reading and all other jobs go on beside it.
 
         Raises:
-            TransientError: somebody else holds it for longer than `wait_seconds`, or the database is unreachable.
+            TransientError: somebody else holds it for longer than `wait_seconds`, or the database is unreachable; or, at the
+                end of a block that did all its work, the connection was lost on the way, and the lock with it.
         """
         with self._database.exclusive(wait_seconds=wait_seconds):
             yield

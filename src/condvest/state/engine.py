@@ -25,6 +25,8 @@ _LOCK_FILE = ".fetching"
 _LOCK_NOT_AVAILABLE = "55P03"
 # Of a lock file: another user's, read-only, a folder or a link in its place. What else the system says is of the disk.
 _NOT_OURS = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ELOOP})
+# How a file system, or filelock, says that it has no locks.
+_NO_LOCKS = frozenset({errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK})
 # How libpq connects, unless the address says otherwise. Text is UTF-8 whatever the server holds (of SQL_ASCII the driver
 # would make bytes). A connection that waits (for an answer, or with the fetchers' lock) is kept alive on its way, and a
 # server that is gone is noticed after about two minutes: Linux would ask after two hours.
@@ -92,7 +94,8 @@ class Database:
         On SQLite it is a file beside the database, on PostgreSQL an advisory lock of a connection of its own.
 
         Raises:
-            TransientError: another process or thread holds it for longer than `wait_seconds`, or its disk fails.
+            TransientError: another process or thread holds it for longer than `wait_seconds`, or its disk fails; or, at the
+                end of a block that did all its work, its connection was lost on the way.
             ConfigError: the lock file cannot be locked, by this user or on this file system.
         """
         if self.is_sqlite:
@@ -109,12 +112,18 @@ class Database:
                 if getattr(error.orig, "sqlstate", None) == _LOCK_NOT_AVAILABLE:
                     raise self._is_held(wait_seconds) from error
                 raise
+            was_held = False
             try:
                 yield
             finally:
                 with suppress(StatementError):  # the lock went with the connection
-                    autocommit.exec_driver_sql(f"SELECT pg_advisory_unlock({_FETCHERS})")
+                    was_held = autocommit.exec_driver_sql(f"SELECT pg_advisory_unlock({_FETCHERS})").scalar_one()
                     autocommit.exec_driver_sql("RESET lock_timeout")
+            if not was_held:
+                raise TransientError(
+                    f"state database {shown(self.url)}: the lock of fetches was lost with its connection, so another fetch may"
+                    " have run meanwhile; run again, and run `condvest verify` to see that every bar is as landing has it"
+                )
 
     @contextmanager
     def _locked_file(self, wait_seconds: float) -> Iterator[None]:
@@ -123,9 +132,11 @@ class Database:
             lock.acquire(timeout=wait_seconds, poll_interval=0.01)
         except Timeout as error:
             raise self._is_held(wait_seconds) from error
-        except NotImplementedError as error:  # how filelock says that the file system has no locks
-            raise ConfigError(f"lock file {lock.lock_file}: {error}; keep it on a file system with locks") from error
-        except OSError as error:
+        except (NotImplementedError, OSError) as error:
+            if not isinstance(error, OSError) or error.errno in _NO_LOCKS:
+                raise ConfigError(
+                    f"lock file {lock.lock_file}: {error}; keep it on a file system with locks"
+                ) from error
             if error.errno in _NOT_OURS:
                 raise ConfigError(
                     f"lock file {lock.lock_file} cannot be locked ({error}); make it a file that you may write to"
@@ -195,8 +206,9 @@ def _prepare_postgres(connection: Any, _record: object) -> None:
 
 def _sqlite_engine(url: URL, lock_timeout_seconds: int) -> Engine:
     """No pool: between two calls the file is closed, so a lake folder can be copied or moved."""
-    folder = Path(url.database or "").absolute().parent
+    folder = Path(url.database or "").parent
     try:
+        folder = folder.absolute()  # fails where the working folder is gone
         _make_durably(folder)
     except OSError as error:
         raise ConfigError(

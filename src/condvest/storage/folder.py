@@ -62,7 +62,12 @@ class FolderStore:
 
     def __init__(self, root: Path, *, fsync: bool = True) -> None:
         """Open the folder, without making it. `fsync=False` gives up durability at power failure, nothing else."""
-        self.root = Path(os.path.abspath(root))
+        try:
+            self.root = Path(os.path.abspath(root))
+        except FileNotFoundError as error:
+            raise ConfigError(
+                f"lake {str(root)!r}: the working folder is gone; change to one that exists, or give a whole path"
+            ) from error
         try:
             if self.root.exists() and not self.root.is_dir():
                 raise ConfigError(f"lake {str(self.root)!r} is a file: a lake is a folder; give another path")
