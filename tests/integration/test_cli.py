@@ -773,6 +773,26 @@ def test_closures_are_listed_and_added(run: Run, lake: Path) -> None:
     assert "nearest sessions are 2026-06-01 and 2026-06-04" in outcome.error
 
 
+def test_a_day_of_which_bars_landed_is_not_taken_for_a_closure(run: Run, done: Path) -> None:
+    """A slip in the date would leave its bars without a place in any period."""
+    landed = sorted((done / "bronze/landing/grouped").iterdir())[0].name.removeprefix("date=")
+    outcome = run("closures", "--add", landed)
+    assert outcome.code == 2
+    assert f"{landed}: bars of that day landed" in outcome.error
+    assert run("closures").out.startswith("none recorded")
+
+
+def test_a_folder_with_other_files_is_no_lake(run: Run, lake: Path) -> None:
+    """A path beside the right one is told as such, and nothing is made in it."""
+    other = lake.parent / "other"
+    other.mkdir()
+    (other / "notes.txt").write_text("mine")
+    for command in ("status", "verify", "resample"):
+        outcome = run("--lake", str(other), command)
+        assert (outcome.code, "no lake at" in outcome.error) == (2, True)
+    assert [path.name for path in other.iterdir()] == ["notes.txt"]
+
+
 def test_db_upgrade_may_be_run_again(run: Run, done: Path) -> None:
     """SQLite is at this version by itself; the command says where the state is."""
     assert "state.sqlite is at this version" in run("db", "upgrade").out

@@ -111,6 +111,17 @@ def test_a_ticker_that_cannot_be_read_is_named_and_the_rest_comes(listed: Kit) -
     assert report.symbols == 9
 
 
+def test_another_security_under_a_known_ticker_is_told(listed: Kit, caplog: pytest.LogCaptureFixture) -> None:
+    """Two companies are not joined silently."""
+    fb = listed.market.tickers["IBM"]
+    fb["composite_figi"] = "BBG000MM2P62"
+    listed.fetch_meta()
+    assert "ticker_reused" not in caplog.text
+    fb["composite_figi"] = "BBG01NEWETF0"
+    listed.after(days=1).fetch_meta()
+    assert "ticker_reused symbol=IBM before=BBG000MM2P62 now=BBG01NEWETF0" in caplog.text
+
+
 def test_details_are_asked_for_within_a_budget(listed: Kit) -> None:
     """One request a ticker: new ones first, then those of more than 30 days ago, never more than allowed."""
     listed.market.add_ticker("AAPL", list_date="1980-12-12", sic_code="3571", market_cap=3.0e12)
@@ -343,6 +354,30 @@ def test_splits_that_cannot_be_read_are_named_and_the_rest_comes(listed: Kit) ->
     assert {split.symbol for split in read_splits(listed.store)} == {"AAPL", "MSFT"}
 
 
+@pytest.mark.parametrize("spoiled", [{"split_from": None}, {"ticker": None}])
+def test_a_known_split_whose_row_cannot_be_read_is_not_withdrawn(listed: Kit, spoiled: dict[str, Any]) -> None:
+    """It may well stand there: nothing of its symbol is withdrawn, nor of any where not even the symbol can be read."""
+    listed.fetch_meta()
+    before = read_splits(listed.store)
+    first, *others = listed.market.splits
+    listed.provider.fail(SPLITS, status=200, body={"results": [{**first, **spoiled}, *others], "status": "OK"})
+    report = listed.after(days=1).fetch_meta()
+    assert [line.startswith("split ") for line in report.left] == [True]
+    assert read_splits(listed.store) == before
+    assert listed.after(days=1).fetch_meta().left == []
+    assert read_splits(listed.store) == before
+
+
+def test_a_row_that_cannot_be_read_keeps_only_its_symbol_from_withdrawals(listed: Kit) -> None:
+    """Other symbols' actions are withdrawn as ever."""
+    listed.fetch_meta()
+    aapl, msft = listed.market.splits
+    listed.market.splits[:] = [{**aapl, "split_to": -1}, {**msft, "split_to": 3}]
+    listed.after(days=1).fetch_meta()
+    found = {(split.symbol, split.split_to): split.withdrawn_at is None for split in read_splits(listed.store)}
+    assert found == {("AAPL", 4.0): True, ("MSFT", 2.0): False, ("MSFT", 3.0): True}
+
+
 def test_a_dividend_that_cannot_be_read_is_named_and_the_rest_comes(listed: Kit) -> None:
     """An amount must be above 0."""
     listed.market.add_dividend("MSFT", date(2025, 8, 21), -1.0)
@@ -422,6 +457,20 @@ def test_an_announced_closure_is_recorded_and_is_no_session_any_more(listed: Kit
     assert read_closures(listed.store) == [DAYS[6]]
     assert not listed.calendar.is_session(DAYS[6])
     assert listed.after(hours=1).fetch_meta().nothing_new
+
+
+def test_a_day_of_which_bars_landed_is_no_closure(listed: Kit) -> None:
+    """Its bars could be placed in no period any more: the announcement is named and not recorded, and silver goes on."""
+    listed.fetch(DAY)
+    listed.market.add_closure(DAY, "announced by mistake")
+    listed.market.add_closure(DAYS[6], "National Day of Mourning")
+    report = listed.fetch_meta()
+    assert report.left == [
+        f"announced closure {DAY}: bars of that day landed, so the exchange was open; it is not recorded"
+    ]
+    assert read_closures(listed.store) == [DAYS[6]]
+    listed.consolidate()
+    assert set(listed.resample().intervals.values()) == {"rebuilt"}
 
 
 def test_holidays_and_early_closes_change_nothing(listed: Kit) -> None:

@@ -699,7 +699,7 @@ def test_what_never_landed_or_cannot_be_read_is_left(lake: Kit) -> None:
     assert lake.replay(RANGED, symbols=["MSFT"]).left == []
     (left,) = lake.replay(RANGED, symbols=["MSFT", "NA"]).left
     assert left.startswith(f"{RANGED}: nothing of NA landed; ")
-    assert left.endswith("--symbols NA")
+    assert left.endswith(f"`condvest fetch bars --date {RANGED} --symbols NA`")
 
 
 @pytest.mark.parametrize("harm", ["lost", "cut", "lost with the manifest"])

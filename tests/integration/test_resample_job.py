@@ -15,6 +15,7 @@ import pytest
 from condvest.domain.calendar import INTERVALS
 from condvest.errors import CommitConflict, DataError
 from condvest.jobs import silver_write
+from condvest.jobs.resample import resample
 from condvest.storage import layout
 from condvest.storage.parquet import encode_history
 from integration.jobs_kit import DAYS, SYMBOLS, Kit, bar, market_of, survive_every_kill
@@ -244,6 +245,19 @@ def test_a_history_that_is_lost_does_not_leave_silver(built: Kit) -> None:
     built.consolidate(force_full=True)
     built.resample(3, 5)
     assert built.files(layout.SILVER) == before
+
+
+def test_symbols_beyond_the_universe_may_be_taken_out(built: Kit) -> None:
+    """Who narrows the universe may remove the other folders: silver follows, though the manifest still knows them."""
+    universe = frozenset({"AAPL"})
+    gone = [key for key in built.listed(layout.BRONZE) if not key.startswith(layout.symbol_prefix("AAPL"))]
+    built.store.delete_many(gone)
+    with pytest.raises(DataError, match="is gone"):
+        built.resample(3)
+    report = resample(built.lake, calendar=built.calendar, intervals=[3, 5], universe=universe)
+    assert report.intervals == {3: "rebuilt", 5: "rebuilt"}
+    assert periods(built, 3, "BCpC") == []
+    assert len(periods(built, 3, "AAPL")) == 4
 
 
 def test_a_symbol_that_was_taken_out_leaves_silver(built: Kit) -> None:

@@ -43,11 +43,6 @@ SYMBOLS_SCHEMA: Final = pa.schema(
 _DATES: Final = pa.schema([("date", pa.date32())])
 
 
-def holds_a_lake(store: Store) -> bool:
-    """Say whether anything that a lake consists of lies there."""
-    return any(store.holds(prefix) for prefix in (layout.METADATA, layout.LANDING, layout.BRONZE))
-
-
 def read_summary(store: Store) -> pa.Table:
     """Return the symbols with consolidated bars, with `SUMMARY_SCHEMA`, ascending by code point.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import date, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, NoReturn
@@ -20,7 +21,7 @@ from condvest.errors import ConfigError, DataError, ObjectNotFound
 from condvest.storage import layout
 from condvest.storage.bars_file import decode_bars, decode_series
 from condvest.storage.closures import read_closures
-from condvest.storage.opening import open_store
+from condvest.storage.opening import holds_a_lake, open_store
 from condvest.storage.store import Store
 
 if TYPE_CHECKING:
@@ -51,7 +52,12 @@ class Lake:
 
     @classmethod
     def open(
-        cls, url: str, *, state: State | None = None, region: str | None = None, endpoint_url: str | None = None
+        cls,
+        url: str | os.PathLike[str],
+        *,
+        state: State | None = None,
+        region: str | None = None,
+        endpoint_url: str | None = None,
     ) -> Lake:
         """Open the lake at a path or URL, as in LAKE_URL: `./lake`, `file:///path` or `s3://bucket/prefix`.
 
@@ -59,7 +65,7 @@ class Lake:
         credentials. ConfigError: a bad URL, access refused, or nothing of a lake there.
         """
         lake = cls(open_store(url, region=region, endpoint_url=endpoint_url), state=state)
-        if not catalog.holds_a_lake(lake.store):
+        if not holds_a_lake(lake.store):
             raise ConfigError(
                 f"no lake at {lake.url}: nothing was fetched into it; correct the address, or fill it with"
                 " `condvest fetch bars --from YYYY-MM-DD` and `condvest consolidate`"

@@ -101,7 +101,14 @@ def resample(
         app,
         "resample",
         {"intervals": wanted, "force_full": force_full},
-        lambda: job(app.store, calendar=app.calendar, intervals=wanted, force_full=force_full, progress=progress),
+        lambda: job(
+            app.store,
+            calendar=app.calendar,
+            intervals=wanted,
+            force_full=force_full,
+            universe=app.universe,
+            progress=progress,
+        ),
     )
 
 
@@ -166,10 +173,18 @@ def replay(app: App, *, dates: DateOptions, symbols: str | None = None, progress
 
 
 def closures(app: App, *, add: Sequence[date] = ()) -> list[date]:
-    """Return the closures recorded in the lake, after adding some. ConfigError for a date outside the calendar."""
+    """Return the closures recorded in the lake, after adding some.
+
+    ConfigError for a date outside the calendar, and for one of which bars landed: silver could not place them any more.
+    """
     app.require_lake()
     if add:
-        Calendar.shipped([*read_closures(app.store), *add])
+        from condvest.jobs.landed import traded
+
+        known = read_closures(app.store)
+        Calendar.shipped([*known, *add])
+        for day in traded(app.store, sorted(set(add) - set(known))):
+            raise ConfigError(f"{day}: bars of that day landed, so the exchange was open; record a day without trading")
         record_closures(app.store, add)
     return read_closures(app.store)
 

@@ -24,7 +24,7 @@ from condvest.log import event, warn
 from condvest.storage import layout
 from condvest.storage.closures import read_closures
 from condvest.storage.folder import FolderStore
-from condvest.storage.opening import open_store
+from condvest.storage.opening import holds_a_lake, open_store
 from condvest.storage.store import Store
 
 if TYPE_CHECKING:
@@ -219,8 +219,8 @@ class App:
         return made
 
     def is_new(self) -> bool:
-        """Say whether there is no lake yet: no object, and no state that speaks of one. Makes nothing."""
-        if self.store.holds(""):
+        """Say whether there is no lake yet: nothing that one consists of, and no state that speaks of one. Makes nothing."""
+        if holds_a_lake(self.store):
             return False
         if self.settings.rds_host is None:
             return not self.sqlite_path().exists()
@@ -230,7 +230,7 @@ class App:
         """Raise ConfigError when there is no lake: what reads one must not make one out of a mistyped path."""
         if self.is_new():
             raise ConfigError(
-                f"no lake at {self.store.url}: nothing lies there; fetch first: `condvest fetch bars --from 2020-01-02`,"
+                f"no lake at {self.store.url}: nothing of one lies there; fetch first: `condvest fetch bars --from 2020-01-02`,"
                 " or name the right place with --lake or LAKE_URL"
             )
 

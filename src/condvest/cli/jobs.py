@@ -49,7 +49,7 @@ Retention = Annotated[
         "--retention-days",
         metavar="N",
         parser=whole_number,
-        help="Keep date= files of the last N days; 7 is the least without --force.",
+        help="Keep date= files of the last N days, at least 7; only `vacuum --force` takes fewer.",
     ),
 ]
 Details = Annotated[

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import reprlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from typing import Any, Final, Literal, TypeAlias, TypeVar
@@ -46,6 +47,13 @@ def parse_rows(rows: Iterable[Row], parse: Callable[[Row], Parsed]) -> tuple[lis
             reason = f"no {error}" if isinstance(error, KeyError) else str(error)
             bad.append(f"{repr(dict(row))[:200]}: {reason[:100]}")
     return good, bad
+
+
+def symbols_unread(rows: Iterable[Row], read: Iterable[Action]) -> frozenset[str] | None:
+    """Return the symbols of which a row is not among the actions that were read; None: a row does not even tell its symbol."""
+    given = Counter(row.get("ticker") if isinstance(row.get("ticker"), str) else None for row in rows)
+    unread = given - Counter(action.symbol for action in read)
+    return frozenset(symbol for symbol in unread if symbol is not None) if None not in unread else None
 
 
 def split_of(row: Row, seen: datetime) -> Split:
@@ -117,17 +125,22 @@ def closures_of(rows: Iterable[Row], is_session: Callable[[date], bool]) -> list
     return sorted(days)
 
 
-def merge_actions(known: Sequence[Action], given: Iterable[Action], now: datetime) -> list[Action]:
+def merge_actions(
+    known: Sequence[Action], given: Iterable[Action], now: datetime, *, unread: Collection[str] | None = ()
+) -> list[Action]:
     """Return the ledger of actions after a listing: new ones join, those no longer given are withdrawn at `now`.
 
-    An action keeps its `first_seen`. One that is given again after it was withdrawn joins as a new one.
+    An action keeps its `first_seen`. One that is given again after it was withdrawn joins as a new one. Of the symbols
+    `unread` (None: of any) the listing has rows that cannot be read: none of theirs is withdrawn, it may stand there.
     """
     listed = {_identity(action): action for action in given}
     merged, current = [], set()
     for action in known:
-        if action.withdrawn_at is None and _identity(action) not in listed:
-            action = replace(action, withdrawn_at=now)
-        elif action.withdrawn_at is None:
+        is_open = action.withdrawn_at is None
+        if is_open and _identity(action) not in listed:
+            if unread is not None and action.symbol not in unread:
+                action = replace(action, withdrawn_at=now)
+        elif is_open:
             current.add(_identity(action))
         merged.append(action)
     return merged + [action for identity, action in listed.items() if identity not in current]

@@ -41,7 +41,10 @@ class LedgerCheck:
         for row in self.rows:
             if not self._is_scheduled(row.session_date):
                 self.findings.wrong.sessions.add(row.session_date)
-                self.findings.broken("ledger_session", f"{row.session_date}: in the ledger, and no session", _REPAIR)
+                # A weekday that turned out to be a closure while it was waited for is no damage.
+                is_damage = is_done(row) or row.session_date.weekday() > 4
+                tell = self.findings.broken if is_damage else self.findings.notice
+                tell("ledger_session", f"{row.session_date}: in the ledger, and no session", _REPAIR)
             elif is_done(row):
                 self._check_done(row)
         self._check_in_work()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -29,12 +29,16 @@ _CALENDAR: Final = (
 
 @dataclass(frozen=True, slots=True)
 class _Interval:
-    """One interval of silver: the ETags of its month files, what its checkpoint says, and whether it should be current."""
+    """One interval of silver: the ETags of its month files, what its checkpoint says, and whether it should be current.
+
+    `universe` is the one that the fetches have.
+    """
 
     sessions: int
     listed: Mapping[str, str]
     checkpoint: Checkpoint | None
     is_current: bool
+    universe: Collection[str] | None
 
     def key(self, month: str) -> str:
         return layout.silver_key(self.sessions, int(month[:4]), int(month[5:]))
@@ -66,6 +70,7 @@ def check_silver(
     *,
     calendar: Calendar,
     marks: Mapping[str, str],
+    universe: Collection[str] | None,
     progress: Progress,
 ) -> set[str]:
     """Check each interval that has files or a checkpoint; `marks` are the sources that a resample would record now.
@@ -93,7 +98,7 @@ def check_silver(
                 and checkpoint.sources == marks
                 and (checkpoint.calendar_version, checkpoint.builder) == (calendar.version, BUILDER)
             )
-            _check_interval(store, findings, _Interval(sessions, listed, checkpoint, is_current), calendar)
+            _check_interval(store, findings, _Interval(sessions, listed, checkpoint, is_current, universe), calendar)
         findings.counts["silver_files"] += len(listed)
         progress("check silver", done, len(intervals))
     return gone
@@ -122,7 +127,8 @@ def _check_interval(store: Store, findings: Findings, interval: _Interval, calen
 
 def _compared(store: Store, interval: _Interval, calendar: Calendar) -> Iterator[tuple[str, bool, str | None]]:
     """Yield each month of a full rebuild, whether its file is the same, else why it cannot be read; a few months in memory."""
-    for some in blocks(silver_tables(store, calendar=calendar, sessions=interval.sessions), _MONTHS_AT_A_TIME):
+    built = silver_tables(store, calendar=calendar, sessions=interval.sessions, universe=interval.universe)
+    for some in blocks(built, _MONTHS_AT_A_TIME):
         keys = [interval.key(month) for month, _ in some]
         there = store.map(keys, lambda _, stored: stored.data if stored is not None else None)
         for (month, body), data in zip(some, there, strict=True):

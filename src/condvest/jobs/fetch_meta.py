@@ -25,8 +25,10 @@ from condvest.domain.metadata import (
     parse_rows,
     split_of,
     symbol_of,
+    symbols_unread,
 )
 from condvest.errors import DataError, TimeOver, TransientError
+from condvest.jobs.landed import traded
 from condvest.jobs.progress import Progress, silent
 from condvest.jobs.read_listing import ListingReader
 from condvest.jobs.record_symbols import record_symbols
@@ -204,18 +206,20 @@ def _splits(fetch: _Fetch) -> bool:
     """Land splits, and bring their ledger up to date.
 
     An action keeps when it was first seen; one that the provider no longer gives is marked as withdrawn, never deleted. A
-    listing with fewer than half of the actions known is not believed: nothing is withdrawn and it stands in `left`.
+    listing with fewer than half of the actions known is not believed: nothing is withdrawn and it stands in `left`. So does a
+    row that cannot be read; no action of its symbol is withdrawn.
     """
     given, store, report = fetch.reader.read("splits"), fetch.store, fetch.report
     if given is None:
         return False
     splits, bad = parse_rows(given, partial(split_of, seen=fetch.now))
     report.left += [f"split {line}" for line in bad]
+    unread = symbols_unread(given, splits)
     splits = [split for split in splits if _wanted(split.symbol, fetch.universe)]
     report.splits = len(splits)
     if _is_believable("splits", splits, _of_universe(read_splits(store), fetch.universe), report):
         _land(store, "splits", given, fetch.now)
-        report.splits_changed = update_splits(store, lambda known: _merged(fetch, known, splits))
+        report.splits_changed = update_splits(store, lambda known: _merged(fetch, known, splits, unread))
     return True
 
 
@@ -226,11 +230,12 @@ def _dividends(fetch: _Fetch) -> bool:
         return False
     dividends, bad = parse_rows(given, partial(dividend_of, seen=fetch.now))
     report.left += [f"dividend {line}" for line in bad]
+    unread = symbols_unread(given, dividends)
     dividends = [dividend for dividend in dividends if _wanted(dividend.symbol, fetch.universe)]
     report.dividends = len(dividends)
     if _is_believable("dividends", dividends, _of_universe(read_dividends(store), fetch.universe), report):
         _land(store, "dividends", given, fetch.now)
-        report.dividends_changed = update_dividends(store, lambda known: _merged(fetch, known, dividends))
+        report.dividends_changed = update_dividends(store, lambda known: _merged(fetch, known, dividends, unread))
     return True
 
 
@@ -238,10 +243,12 @@ def _of_universe(actions: Sequence[Action], universe: frozenset[str] | None) -> 
     return [action for action in actions if _wanted(action.symbol, universe)]
 
 
-def _merged(fetch: _Fetch, known: Sequence[Action], given: Sequence[Action]) -> list[Action]:
+def _merged(
+    fetch: _Fetch, known: Sequence[Action], given: Sequence[Action], unread: frozenset[str] | None
+) -> list[Action]:
     """Merge the actions of the universe; those of other symbols stay as they are, since none of them were taken."""
     others = [action for action in known if not _wanted(action.symbol, fetch.universe)]
-    return others + merge_actions(_of_universe(known, fetch.universe), given, fetch.now)
+    return others + merge_actions(_of_universe(known, fetch.universe), given, fetch.now, unread=unread)
 
 
 def _is_believable(kind: str, given: Sequence[Action], known: Sequence[Action], report: MetaReport) -> bool:
@@ -282,6 +289,11 @@ def _closures(fetch: _Fetch) -> bool:
     except ValueError as error:
         report.left.append(f"announced closures: {error}; fetch again later")
         return True
+    for day in traded(store, days):
+        days.remove(day)
+        report.left.append(
+            f"announced closure {day}: bars of that day landed, so the exchange was open; it is not recorded"
+        )
     if days and record_closures(store, days):
         report.closures_recorded = len(days)
         warn("closures_recorded", days=",".join(map(str, days)), effect="silver is rebuilt by the next resample")

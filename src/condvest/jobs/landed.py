@@ -17,7 +17,7 @@ from condvest.domain.calendar import Calendar
 from condvest.domain.ledger import LedgerRow
 from condvest.errors import CondvestError, DataError
 from condvest.jobs.write_bars import count_not_in, wanted_rejects
-from condvest.storage.landing import LandingIndex, RangeRows, fold_answers, only, range_rows, unpack
+from condvest.storage.landing import LandingIndex, RangeRows, fold_answers, only, range_rows, read_index, unpack
 from condvest.storage.layout import LandingKey, parse_landing_key
 from condvest.storage.parquet import concat
 from condvest.storage.second_look import look
@@ -105,6 +105,16 @@ def read_landed(
         else:
             whole = [(key, found) for key, found in parsed if not isinstance(found, str)]
             yield _folded(session, whole, ranges.rows.of(session), symbols)
+
+
+def traded(store: Store, days: Sequence[date]) -> list[date]:
+    """Return those of some days of which bars landed, or an answer that cannot be read: days without trading are no sessions."""
+    if not days:
+        return []
+    index = read_index(store, days)
+    ranges = read_ranges(store, index)
+    found = read_landed(store, days, index, ranges)
+    return [session.session for session in found if session.bars.num_rows or session.problems]
 
 
 def ledger_row(found: LandedSession, index: LandingIndex, calendar: Calendar) -> LedgerRow:

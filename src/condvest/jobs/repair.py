@@ -143,7 +143,14 @@ def _repair_silver(job: _Repair, findings: Findings, before: VerifyReport, repor
         return [
             f"silver {named}: not built from what is damaged itself ({why}); then run `condvest verify --repair` again"
         ]
-    done = resample(job.store, calendar=job.calendar, intervals=intervals, force_full=True, progress=job.progress)
+    done = resample(
+        job.store,
+        calendar=job.calendar,
+        intervals=intervals,
+        force_full=True,
+        universe=job.universe,
+        progress=job.progress,
+    )
     if not done.nothing_new:
         report.repaired.append(_silver_told(done))
     return []

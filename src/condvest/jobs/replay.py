@@ -121,19 +121,19 @@ def _not_landed(job: _Replay) -> Iterator[str]:
     for session in job.sessions:
         if job.index.last(session) is not None:
             continue
-        again = f"restore bronze/landing/ from a copy, or run `condvest fetch bars --date {session}`"
+        again = f"restore bronze/landing/ from a copy, or run `condvest fetch bars --date {session}"
         ranged = {
             key.symbol for _, key in job.index.ranges if key.first and key.last and key.first <= session <= key.last
         }
         if job.symbols is not None:
             lacking = sorted(set(job.symbols) - ranged)
             if lacking:
-                yield f"{session}: nothing of {shown(lacking)} landed; {again} --symbols {','.join(lacking)}"
+                yield f"{session}: nothing of {shown(lacking)} landed; {again} --symbols {','.join(lacking)}`"
         else:
             told = (
                 f"no answer with the whole market landed, only {len(ranged):,} symbols" if ranged else "nothing landed"
             )
-            yield f"{session}: {told}; {again}"
+            yield f"{session}: {told}; {again}`"
 
 
 def _acknowledge(job: _Replay, sessions: Sequence[date], progress: Progress) -> None:

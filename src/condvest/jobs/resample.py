@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import date
@@ -67,12 +67,14 @@ def resample(
     calendar: Calendar,
     intervals: Sequence[int] = INTERVALS,
     force_full: bool = False,
+    universe: Collection[str] | None = None,
     progress: Progress = silent,
 ) -> ResampleReport:
     """Bring silver of each interval up to the consolidated bars. Idempotent; equal to a full rebuild, byte for byte.
 
     Only groups that hold a changed session are computed again. All is rebuilt with `force_full`, without a usable checkpoint,
-    and where the calendar, the kernel or a month file changed. Memory is bounded by a few blocks of symbols and a few months.
+    and where the calendar, the kernel or a month file changed. Symbols beyond the `universe` (None: there are none) may be
+    gone, and their period bars go with them. Memory is bounded by a few blocks of symbols and a few months.
 
     Raises:
         DataError: a `data.parquet` cannot be read, or is gone though the manifest knows it; nothing was written.
@@ -80,17 +82,22 @@ def resample(
     """
     for _ in range(_ATTEMPTS):
         try:
-            return _attempt(store, calendar, sorted(set(intervals)), force_full, progress)
+            return _attempt(store, calendar, sorted(set(intervals)), force_full, universe, progress)
         except CommitConflict as conflict:
             event("resample_again", reason=conflict)
     raise CommitConflict(f"silver: {_ATTEMPTS} other writers were first; run again when fewer jobs run")
 
 
 def _attempt(
-    store: Store, calendar: Calendar, intervals: Sequence[int], force_full: bool, progress: Progress
+    store: Store,
+    calendar: Calendar,
+    intervals: Sequence[int],
+    force_full: bool,
+    universe: Collection[str] | None,
+    progress: Progress,
 ) -> ResampleReport:
     report = ResampleReport(dict.fromkeys(intervals, "unchanged"))
-    planned = _planned(store, calendar, intervals, force_full)
+    planned = _planned(store, calendar, intervals, force_full, universe)
     if planned is None:
         return report
     work, busy = planned
@@ -108,13 +115,13 @@ def _attempt(
 
 
 def _planned(
-    store: Store, calendar: Calendar, intervals: Sequence[int], force_full: bool
+    store: Store, calendar: Calendar, intervals: Sequence[int], force_full: bool, universe: Collection[str] | None
 ) -> tuple[Work, list[_Interval]] | None:
     """Return what there is to build from and the intervals to build, None for a lake without consolidated bars.
 
     The manifest is held in here alone: it grows with the market, and nothing of it is needed to compute.
     """
-    sources, splits = _sources(store)
+    sources, splits = _sources(store, universe)
     if not sources:
         return None
     work = _work(store, calendar, sources, splits)
@@ -155,7 +162,7 @@ def _work(store: Store, calendar: Calendar, sources: Sequence[Source], splits: d
     return Work(names, codes, etags, splits, _reach(store, sources), SessionTable(calendar), calendar)
 
 
-def _sources(store: Store) -> tuple[list[Source], dict[str, list[Split]]]:
+def _sources(store: Store, universe: Collection[str] | None = None) -> tuple[list[Source], dict[str, list[Split]]]:
     """Return each `data.parquet` with what the manifest knows of it, and the splits by symbol."""
     actions, cache = store.map([layout.SPLITS, layout.MANIFEST], lambda _, stored: stored)
     splits, manifest, found = splits_by_symbol(splits_in(actions)), entries_in(store, cache), list[Source]()
@@ -164,7 +171,8 @@ def _sources(store: Store) -> tuple[list[Source], dict[str, list[Split]]]:
             entry = manifest.get(files.symbol)
             trusted = entry if entry is not None and entry.data_etag == files.data_etag else None
             found.append(Source(files.symbol, files.data_etag, trusted, splits.get(files.symbol, ())))
-    gone = sorted(manifest.keys() - {source.symbol for source in found})
+    known = manifest.keys() if universe is None else manifest.keys() & universe
+    gone = sorted(known - {source.symbol for source in found})
     if gone:
         raise DataError(
             f"{layout.data_key(gone[0])}: is gone, though the manifest knows it{f' ({len(gone)} such)' if gone[1:] else ''};"
@@ -182,9 +190,11 @@ def _reach(store: Store, sources: Sequence[Source]) -> date:
     return max(days)
 
 
-def silver_tables(store: Store, *, calendar: Calendar, sessions: int) -> Iterator[tuple[str, bytes]]:
+def silver_tables(
+    store: Store, *, calendar: Calendar, sessions: int, universe: Collection[str] | None = None
+) -> Iterator[tuple[str, bytes]]:
     """Yield each month (`YYYY-MM`) of an interval and its file's bytes as a full rebuild makes them; writes nothing."""
-    sources, splits = _sources(store)
+    sources, splits = _sources(store, universe)
     if not sources:
         return
     work = _work(store, calendar, sources, splits)

@@ -90,7 +90,9 @@ def run_day(
             "fetch bars": lambda: bars(calendar=calendar()),
             "fetch meta": meta,
             "consolidate": lambda: merge(calendar=calendar()),
-            "resample": lambda: resample(store, calendar=calendar(), intervals=intervals, progress=progress),
+            "resample": lambda: resample(
+                store, calendar=calendar(), intervals=intervals, universe=universe, progress=progress
+            ),
         }
     )
 

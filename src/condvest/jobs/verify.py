@@ -78,7 +78,9 @@ def examine(
     sources = [Source(symbol, etag, None, splits.get(symbol, ())) for symbol, etag in etags.items()]
     marks = {source.symbol: source_mark(source, reach) for source in sources}
     intervals = listed_intervals(store)
-    gone = check_silver(store, findings, intervals, calendar=calendar, marks=marks, progress=progress)
+    gone = check_silver(
+        store, findings, intervals, calendar=calendar, marks=marks, universe=universe, progress=progress
+    )
     caches.report_gone(gone)
     check_listings(store, findings)
     is_ledger_lost(store, findings, "dividends", universe)

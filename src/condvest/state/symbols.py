@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, and_, bindparam, case, insert, or_, select, update
 
 from condvest.domain.records import SymbolRow
+from condvest.log import warn
 from condvest.state.tables import symbol_metadata
 
 _S = symbol_metadata.c
@@ -97,6 +98,14 @@ def _with_list(known: SymbolRow | None, row: SymbolRow, now: datetime) -> Symbol
         return dataclasses.replace(row, **kept, first_seen=now, last_seen=now)
     if None in (known.composite_figi, row.composite_figi) or known.composite_figi == row.composite_figi:
         kept = {name: getattr(known, name) for name in _DETAILS}
+    else:
+        warn(
+            "ticker_reused",
+            symbol=row.symbol,
+            before=known.composite_figi,
+            now=row.composite_figi,
+            effect="bars of both securities lie under one symbol, as one history",
+        )
     seen = known.last_seen
     if seen is None or now.astimezone(UTC).date() > seen.date():
         seen = now

@@ -7,13 +7,14 @@ from pathlib import Path
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from condvest.errors import ConfigError
+from condvest.storage import layout
 from condvest.storage.store import Store
 
 DEFAULT_REGION = "ca-west-1"
 
 
 def open_store(
-    url: str,
+    url: str | os.PathLike[str],
     *,
     region: str | None = None,
     endpoint_url: str | None = None,
@@ -33,6 +34,8 @@ def open_store(
     Raises:
         ConfigError: the URL has another form, or carries a credential (which is not repeated).
     """
+    if isinstance(url, os.PathLike):
+        return _open_folder(Path(url), fsync=fsync)
     if not isinstance(url, str) or not url.strip():
         raise ConfigError("lake URL is empty or no text: give a path, file:///path or s3://bucket/prefix")
     if "://" not in url:
@@ -47,6 +50,11 @@ def open_store(
 
         return memory_store(parts.netloc + parts.path, concurrency=concurrency)
     return _open_s3(parts, region=region, endpoint_url=endpoint_url, concurrency=concurrency)
+
+
+def holds_a_lake(store: Store) -> bool:
+    """Say whether anything that a lake consists of lies there; files of others do not make one."""
+    return any(store.holds(prefix) for prefix in (layout.LANDING, layout.METADATA, layout.BRONZE))
 
 
 def _open_s3(parts: SplitResult, *, region: str | None, endpoint_url: str | None, concurrency: int) -> Store:
