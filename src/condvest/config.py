@@ -172,7 +172,8 @@ class Settings(BaseSettings):
     condvest_universe: str | None = Field(
         None,
         description="Limits the lake to some symbols: AAPL,BRK.B, or a file (its path holds a / or ends in .txt or .csv)"
-        " with symbols on lines or between commas. After widening it run `condvest consolidate --force-full`. Default: all symbols.",
+        " with symbols on lines or between commas. After widening it run `condvest consolidate --force-full`."
+        " Default: all symbols.",
     )
     condvest_now: Annotated[str, AfterValidator(_checked_now)] | None = Field(
         None, description="The instant that counts as now, for example 2025-11-20T21:30:00Z. Default: the clock."
