@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import reprlib
+from functools import lru_cache
 from urllib.parse import unquote
 
 from condvest.errors import ConfigError
@@ -20,6 +21,7 @@ _RESERVED = re.compile(r"(?:CON|PRN|AUX|NUL|COM[0-9]|LPT[0-9])(?:\.|\Z)")
 _PLAIN = re.compile(rf"(?!{_RESERVED.pattern})[A-Z0-9](?:[A-Z0-9_-]|\.(?!\.|\Z)){{0,31}}")
 
 
+@lru_cache(maxsize=65_536)  # asked of each row of each answer: millions in a backfill
 def is_valid_symbol(text: str) -> bool:
     """Say whether a text can be a symbol.
 
@@ -30,7 +32,7 @@ def is_valid_symbol(text: str) -> bool:
 
 def check_symbol(text: str) -> str:
     """Return a symbol unchanged, its case too; ConfigError when it cannot be one."""
-    if not isinstance(text, str) or not is_valid_symbol(text):
+    if not isinstance(text, str) or not _VALID.fullmatch(text):
         raise ConfigError(
             f"symbol {_shown(text)} is not possible: it needs 1 to 32 printable ASCII characters, first a letter or"
             " digit, no space, quote, slash, backslash or '..'; write it as the provider does, for example BRK.B"
@@ -64,7 +66,7 @@ def decode_symbol(encoded: str) -> str:
     if _PLAIN.fullmatch(encoded):
         return encoded
     symbol = unquote(encoded, errors="replace")
-    if not is_valid_symbol(symbol) or encode_symbol(symbol) != encoded:
+    if not _VALID.fullmatch(symbol) or encode_symbol(symbol) != encoded:
         raise ConfigError(
             f"{_shown(encoded)} is no encoded symbol: a key holds it exactly as condvest writes it, for example BC%70C"
             " for BCpC; rename the object or move it out of the lake"
