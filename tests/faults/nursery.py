@@ -16,6 +16,7 @@ import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -131,10 +132,18 @@ def _serve(door: socket.socket) -> None:
         pid = os.fork()
         if pid == 0:
             door.close()
-            _live(pickle.loads(data), Connection(handles[0]))
+            link = Connection(handles[0])
+            sys.excepthook = partial(_tell_bug, link)
+            _live(pickle.loads(data), link)
             os._exit(0)
         os.close(handles[0])
         door.send(str(pid).encode())
+
+
+def _tell_bug(link: Connection, *error: Any) -> None:
+    """Send what nothing expects. A child that ends without a word counts as killed, which is what most trials expect."""
+    link.send(("broken", "".join(traceback.format_exception(*error))))
+    os._exit(1)
 
 
 def _live(request: Request, link: Connection) -> None:
@@ -155,10 +164,6 @@ def _live(request: Request, link: Connection) -> None:
             outcome = "done", repr(getattr(report, "left", None) or "")
     except CondvestError as error:
         outcome = "failed", f"{type(error).__name__}: {error}"
-    except Exception as error:  # noqa: BLE001 - the end of a child process: nobody is left to raise it to
-        # It is sent, traceback and all, and fails the trial. A child that ended without a word would count as killed, which
-        # is what most trials expect: a bug of any class would pass for that.
-        outcome = "broken", "".join(traceback.format_exception(error))
     link.send(outcome)
 
 

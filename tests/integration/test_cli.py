@@ -778,7 +778,7 @@ def test_a_day_of_which_bars_landed_is_not_taken_for_a_closure(run: Run, done: P
     landed = sorted((done / "bronze/landing/grouped").iterdir())[0].name.removeprefix("date=")
     outcome = run("closures", "--add", landed)
     assert outcome.code == 2
-    assert f"{landed}: bars of that day landed" in outcome.error
+    assert f"{landed}: what landed of that day is not empty" in outcome.error
     assert run("closures").out.startswith("none recorded")
 
 
@@ -889,18 +889,23 @@ def test_an_interrupt_with_json_is_an_object(run: Run, done: Path, monkeypatch: 
     assert (outcome.code, outcome.json["kind"]) == (130, "Interrupted")
 
 
-def test_D23_a_bug_keeps_its_traceback(run: Run, done: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
+@pytest.mark.parametrize("kind", ["RuntimeError", "OSError"])
+def test_D23_a_bug_keeps_its_traceback(done: Path, kind: str) -> None:
     """What is no error of condvest goes on, as a traceback; with JSON stdout still has its one object."""
-
-    def broken(*arguments: object, **options: object) -> None:
-        raise RuntimeError("a bug")
-
-    monkeypatch.setattr("condvest.app.status.read_status", broken)
-    with pytest.raises(RuntimeError):
-        run("status")
-    with pytest.raises(RuntimeError):
-        run("--json", "status")
-    assert json.loads(capfd.readouterr().out)["kind"] == "RuntimeError"
+    code = f"""
+import sys
+from condvest.app import status
+from condvest.cli import main
+def broken(*arguments, **options):
+    raise {kind}("a bug")
+status.read_status = broken
+sys.exit(main())
+"""
+    for option, told in (([], None), (["--json"], kind)):
+        words = [sys.executable, "-c", code, *option, "status"]
+        finished = subprocess.run(words, capture_output=True, text=True, check=False)
+        assert (finished.returncode, f"{kind}: a bug" in finished.stderr) == (1, True)
+        assert (json.loads(finished.stdout)["kind"] if finished.stdout else None) == told
 
 
 def test_a_reader_that_leaves_early_is_no_error_to_see(done: Path) -> None:

@@ -466,7 +466,7 @@ def test_a_day_of_which_bars_landed_is_no_closure(listed: Kit) -> None:
     listed.market.add_closure(DAYS[6], "National Day of Mourning")
     report = listed.fetch_meta()
     assert report.left == [
-        f"announced closure {DAY}: bars of that day landed, so the exchange was open; it is not recorded"
+        f"announced closure {DAY}: what landed of that day is not empty, so the exchange was open; it is not recorded"
     ]
     assert read_closures(listed.store) == [DAYS[6]]
     listed.consolidate()

@@ -73,7 +73,7 @@ def built(tmp_path_factory: pytest.TempPathFactory, histories: dict[str, History
 @pytest.fixture
 def lake(built: Path) -> Lake:
     """The lake that no test changes, opened."""
-    return Lake.open(str(built))
+    return Lake.open(built)
 
 
 @pytest.fixture

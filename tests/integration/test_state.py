@@ -246,7 +246,7 @@ def test_no_step_back_without_a_reason_of_its_own(state: State, reason: str) -> 
 CHILD = """
 import os, signal, sys
 from datetime import UTC, date, datetime, timedelta
-from sqlalchemy import Engine, event, make_url
+from sqlalchemy import Engine, event
 from condvest.domain.ledger import LedgerRow
 from condvest.state import State
 
@@ -540,7 +540,7 @@ def test_a_file_system_without_locks_is_a_wrong_place(
 
     with State.open(f"sqlite:///{tmp_path}/state.sqlite", migrate=True) as state:
         monkeypatch.setattr(fcntl, "flock", refuse)
-        with pytest.raises(ConfigError, match="keep it on a file system with locks"), state.exclusive(wait_seconds=1):
+        with pytest.raises(ConfigError, match="on a file system with locks"), state.exclusive(wait_seconds=1):
             pass
 
 

@@ -72,10 +72,10 @@ def lake(sound: Path, tmp_path: Path) -> Iterator[Kit]:
         yield kit.evening(LAST)
 
 
-def check(kit: Kit) -> VerifyReport:
+def check(kit: Kit, calendar: Calendar = CALENDAR) -> VerifyReport:
     """Verify, and make sure that nothing was written."""
     before = kit.store.meter.snapshot()
-    report = verify(kit.lake, kit.state, calendar=CALENDAR, now=kit.now, universe=kit.universe)
+    report = verify(kit.lake, kit.state, calendar=calendar, now=kit.now, universe=kit.universe)
     cost = kit.store.meter.snapshot() - before
     assert (cost.puts, cost.deletes) == (0, 0)
     assert report.nothing_new
@@ -678,6 +678,21 @@ def test_a_universe_limits_what_is_expected(lake: Kit) -> None:
     assert notices["outside_universe"] == "1 symbols in bronze are not in the universe\n"
     assert f"{DAYS[0]}: 9 rows by the ledger, 7 landed" in notices["ledger_rows"]
     assert "has 1 symbols without a file: BCPC" in notices["cache"]
+
+
+def test_a_closure_that_was_waited_for_is_no_damage(lake: Kit) -> None:
+    """The exchange did not open, which was announced late: the open row of the ledger is a notice, and a repair drops it."""
+    for symbol in SYMBOLS:
+        lake.market.remove_bar(symbol, DAYS[26])
+    lake.evening(DAYS[26]).fetch()
+    assert lake.states()[DAYS[26]] == "pending"
+    lake.market.add_closure(DAYS[26], "National Day of Mourning")
+    assert lake.fetch_meta().closures_recorded == 1
+    report = check(lake, lake.calendar)
+    assert report.broken == []
+    assert told(report, "notice")["ledger_session"] == f"{DAYS[26]}: in the ledger, and no session\n"
+    lake.repair()
+    assert DAYS[26] not in lake.states()
 
 
 def test_odd_prices_are_notices(lake: Kit) -> None:

@@ -184,7 +184,9 @@ def closures(app: App, *, add: Sequence[date] = ()) -> list[date]:
         known = read_closures(app.store)
         Calendar.shipped([*known, *add])
         for day in traded(app.store, sorted(set(add) - set(known))):
-            raise ConfigError(f"{day}: bars of that day landed, so the exchange was open; record a day without trading")
+            raise ConfigError(
+                f"{day}: what landed of that day is not empty, so the exchange was open; record a day without trading"
+            )
         record_closures(app.store, add)
     return read_closures(app.store)
 

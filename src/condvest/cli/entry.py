@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import TracebackType
 from typing import Annotated
 
 import typer
@@ -119,11 +120,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _open_closed()
     words = list(sys.argv[1:] if arguments is None else arguments)
     as_json = "--json" in words  # as well when the options cannot be read
+    if as_json:
+        sys.excepthook = _tell_bug
     if isinstance(sys.stdout, io.TextIOWrapper):
         # What is no text in the terminal's encoding is escaped: a word of the command line need not be UTF-8 at all.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        code = application(args=words, prog_name="condvest", standalone_mode=False)
+        # As a command, since an application called as such puts a hook of its own in place of ours.
+        code = typer.main.get_command(application)(args=words, prog_name="condvest", standalone_mode=False)
         sys.stdout.flush()
     except CondvestError as error:
         _tell(str(error), type(error).__name__, as_json)
@@ -145,12 +149,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"the output cannot be written ({error.strerror}); free some room, or send it elsewhere", "OSError", False
         )
         return LEFT
-    except Exception as error:
-        # The one entry point, which tells and raises again: a program that asked for --json reads one object on stdout
-        # whatever happens. What is not caught above is a bug, of any class, and keeps its traceback.
-        if as_json:
-            _tell("this is a bug in condvest; its traceback is on stderr: please report it", type(error).__name__, True)
-        raise
     if code == INTERRUPTED:
         _tell(
             "interrupted: what was acknowledged is kept; run the same command again to finish", "Interrupted", as_json
@@ -163,6 +161,12 @@ def _open_closed() -> None:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - open as long as the process
+
+
+def _tell_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Tell what nothing expects as JSON too: a program that asked for it reads one object on stdout whatever happens."""
+    _tell("this is a bug in condvest; its traceback is on stderr: please report it", kind.__name__, True)
+    sys.__excepthook__(kind, error, trace)
 
 
 def _tell(message: str, kind: str, as_json: bool) -> None:

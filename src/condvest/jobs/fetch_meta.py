@@ -292,7 +292,7 @@ def _closures(fetch: _Fetch) -> bool:
     for day in traded(store, days):
         days.remove(day)
         report.left.append(
-            f"announced closure {day}: bars of that day landed, so the exchange was open; it is not recorded"
+            f"announced closure {day}: what landed of that day is not empty, so the exchange was open; it is not recorded"
         )
     if days and record_closures(store, days):
         report.closures_recorded = len(days)

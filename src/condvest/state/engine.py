@@ -23,10 +23,11 @@ _WRITES = "condvest_writes"
 _FETCHERS = _WRITERS + 1
 _LOCK_FILE = ".fetching"
 _LOCK_NOT_AVAILABLE = "55P03"
-# Of a lock file: another user's, read-only, a folder or a link in its place. What else the system says is of the disk.
-_NOT_OURS = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ELOOP})
-# How a file system, or filelock, says that it has no locks.
-_NO_LOCKS = frozenset({errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK})
+# Of a lock file: another user's, read-only, a folder or a link in its place; a file system without locks. What else the
+# system says is of the disk.
+_NO_LOCK_FILE = frozenset(
+    {errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ELOOP, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK}
+)
 # How libpq connects, unless the address says otherwise. Text is UTF-8 whatever the server holds (of SQL_ASCII the driver
 # would make bytes). A connection that waits (for an answer, or with the fetchers' lock) is kept alive on its way, and a
 # server that is gone is noticed after about two minutes: Linux would ask after two hours.
@@ -132,14 +133,11 @@ class Database:
             lock.acquire(timeout=wait_seconds, poll_interval=0.01)
         except Timeout as error:
             raise self._is_held(wait_seconds) from error
-        except (NotImplementedError, OSError) as error:
-            if not isinstance(error, OSError) or error.errno in _NO_LOCKS:
+        except OSError as error:
+            if error.errno in _NO_LOCK_FILE:
                 raise ConfigError(
-                    f"lock file {lock.lock_file}: {error}; keep it on a file system with locks"
-                ) from error
-            if error.errno in _NOT_OURS:
-                raise ConfigError(
-                    f"lock file {lock.lock_file} cannot be locked ({error}); make it a file that you may write to"
+                    f"lock file {lock.lock_file} cannot be locked ({error}); make it a file that you may write to, on a"
+                    " file system with locks"
                 ) from error
             raise TransientError(f"lock file {lock.lock_file}: {error}; see to its disk, then try again") from error
         try:

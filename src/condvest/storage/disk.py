@@ -20,6 +20,7 @@ from condvest.errors import ConfigError, TransientError
 _FEW = 16  # up to here, waiting for each file costs less than waiting for all that the file system has to write
 _REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 _IMPOSSIBLE = frozenset({errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG})
+_LACKING = frozenset({errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK})
 
 
 def write_file(path: str, data: bytes) -> os.stat_result:
@@ -145,4 +146,6 @@ def clear_errors(url: str) -> Iterator[None]:
             raise ConfigError(f"{what}; give this user access to the folder, or give another lake") from error
         if error.errno in _IMPOSSIBLE:
             raise ConfigError(f"{what}; a folder cannot keep this key: no key may be another's folder") from error
+        if error.errno in _LACKING:
+            raise ConfigError(f"{what}; keep the lake on a file system with locks, syncs and renames") from error
         raise TransientError(f"{what}; see to the disk, then try again") from error

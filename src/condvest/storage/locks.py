@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import threading
 import zlib
 from collections import defaultdict
@@ -13,14 +12,12 @@ from typing import TypeVar
 
 from filelock import FileLock, Timeout
 
-from condvest.errors import ConfigError, TransientError
+from condvest.errors import TransientError
 
 T = TypeVar("T")
 
 _STRIPES = 64
 _WAIT_SECONDS = 120.0  # a lock is held for one slice's renames: far below a second unless its holder is stopped
-# How a file system, or filelock, says that it has no locks.
-_NO_LOCKS = frozenset({errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK})
 
 
 class StripedLocks:
@@ -45,12 +42,7 @@ class StripedLocks:
 
     @contextmanager
     def hold(self, stripe: int) -> Iterator[None]:
-        """Hold one lock.
-
-        Raises:
-            TransientError: another process does not let go of it within two minutes.
-            ConfigError: the file system has no locks.
-        """
+        """Hold one lock; `TransientError` when another process does not let go of it within two minutes."""
         threads, processes = self._pair(stripe)
         with threads:
             try:
@@ -60,12 +52,6 @@ class StripedLocks:
                     f"lock {processes.lock_file}: another process holds it for over {_WAIT_SECONDS:.0f} s; "
                     "wait for it or end it, then try again"
                 ) from None
-            except (NotImplementedError, OSError) as error:
-                if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
-                    raise
-                raise ConfigError(
-                    f"lock {processes.lock_file}: {error}; keep the lake on a file system with locks"
-                ) from error
             try:
                 yield
             finally:
