@@ -12,8 +12,9 @@ from condvest.storage.pacing import Patience
 from faults import database, network
 from faults.controls import CONTROLS, caught
 from faults.grounds import Grounds, Servers
-from faults.lakes import temporary_lakes
+from faults.lakes import Address, temporary_lakes
 from faults.network import blackhole
+from faults.nursery import Request
 from faults.outcome import different, outcome_of
 from faults.races import RACES
 from faults.scenarios import SCENARIOS
@@ -42,6 +43,16 @@ def assert_good(verdicts: list[Verdict], *, at_least: int = 1) -> None:
     assert len(verdicts) >= at_least
     assert [(verdict.name, verdict.problems) for verdict in verdicts if verdict.problems] == []
     assert all(verdict.rows for verdict in verdicts)
+
+
+def test_a_bug_in_a_process_is_not_taken_for_its_kill(grounds: Grounds) -> None:
+    """A kill is what most trials expect: a process that ends by any other error must not pass for killed."""
+    child = grounds.nursery.start(Request(Address("", ""), "no such scenario", SEED, "run"))
+    child.listen()
+    assert child.ended == "failed"  # the address is none
+    child = grounds.nursery.start(Request(Address("", ""), "run", SEED, "run", environment={"A\0": "a bug"}))
+    child.listen()
+    assert (child.ended, "ValueError: embedded null byte" in child.said) == ("broken", True)
 
 
 @pytest.mark.parametrize("job", SCENARIOS)
