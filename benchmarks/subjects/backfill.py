@@ -18,11 +18,13 @@ def measure(bench: Bench) -> list[Goal]:
     counts = ["--symbols", str(size.backfill_symbols), "--years", str(size.backfill_years)]
     made = tool("lakes.py", "landing", str(lake), *counts)
     print(f"  landed: {made.said['sessions']:,} sessions, {made.said['rows']:,} rows", flush=True)
-    board = bench.board
+    board, work = bench.board, bench.folder / "work"
     board.in_turn(
         {
-            OURS: lambda: tool("steps.py", "backfill", str(copy_lake(lake, bench.folder / "work"))),
-            FLOOR: lambda: tool("floors.py", "landing", str(lake), str(fresh(bench, "copied"))),
+            OURS: lambda: tool("steps.py", "backfill", str(copy_lake(lake, work))),
+            FLOOR: lambda: tool(
+                "floors.py", "landing", str(work), str(fresh(bench, "copied"))
+            ),  # with what was just made
         }
     )
     ours = board.last(OURS)
