@@ -13,6 +13,7 @@ import pytest
 
 from condvest.domain.bars import DAILY_SCHEMA
 from condvest.domain.calendar import new_york_date
+from condvest.domain.shard import Shard
 from condvest.errors import CommitConflict, ConfigError, TransientError
 from condvest.jobs.vacuum import first_kept
 from condvest.storage import layout
@@ -221,6 +222,20 @@ def test_single_symbols_can_be_consolidated(small: Kit) -> None:
     assert small.consolidate().symbols_changed == 2
 
 
+@pytest.mark.parametrize("force_full", [False, True])
+def test_a_symbol_that_the_lake_has_not_is_named(small: Kit, force_full: bool) -> None:
+    """Rule 10: what was asked for by name and is not there is left, with its name; the rest is done."""
+    report = small.consolidate(symbols=["BCpC", "bcpc"], force_full=force_full)
+    assert [line.partition(": ")[0] for line in report.left] == ["symbol 'bcpc'"]
+    assert len(small.consolidated("BCpC")) == 3
+
+
+def test_each_part_of_the_market_names_its_own(small: Kit) -> None:
+    """Of several parts at once one tells of a symbol that is not there."""
+    told = [small.consolidate(symbols=["bcpc"], shard=Shard(part, 3)).left for part in range(3)]
+    assert sorted(map(len, told)) == [0, 0, 1]
+
+
 def test_the_manifest_says_what_each_file_holds(small: Kit) -> None:
     """symbol, last date, rows and the latest `ingested_at`: no clock time of a run, so a rebuild gives the same."""
     small.consolidate()
@@ -358,6 +373,27 @@ def test_D01_a_file_that_is_gone_is_not_begun_anew_from_recent_days(small: Kit) 
     assert key not in small.listed(layout.BRONZE)
     assert small.consolidate(force_full=True).left == []
     assert [row["date"] for row in small.consolidated("BCPC")] == [DAY, NEXT, THIRD]
+
+
+def test_a_symbol_of_which_every_file_is_gone_is_named(small: Kit) -> None:
+    """A folder that a restore left out is no symbol less: the manifest knows it, and it is told until it is back."""
+    small.consolidate()
+    lost = small.listed(layout.symbol_prefix("BCPC"))
+    small.store.delete_many(lost)
+    for symbols in (None, ["BCPC"]):
+        report = small.consolidate(symbols=symbols)
+        assert [line.partition(": ")[0] for line in report.left] == [layout.data_key("BCPC")]
+    assert small.consolidate(symbols=["AAPL"]).left == []
+    assert small.consolidate(force_full=True).left == []
+    assert [row["date"] for row in small.consolidated("BCPC")] == [DAY, NEXT, THIRD]
+
+
+def test_beyond_the_universe_no_symbol_is_missed(small: Kit) -> None:
+    """Symbols that a lake is limited to no longer can be taken out of it."""
+    small.consolidate()
+    small.store.delete_many(small.listed(layout.symbol_prefix("BCPC")))
+    small.universe = frozenset({"AAPL"})
+    assert small.consolidate().left == []
 
 
 def test_force_full_brings_back_a_file_that_is_gone(small: Kit) -> None:

@@ -75,6 +75,12 @@ def test_retention_counts_days_of_new_york_up_to_its_bound(old: Kit) -> None:
     assert report.removed == sorted(layout.daily_key(symbol, DAY) for symbol in FEW)
 
 
+def test_a_symbol_that_the_lake_has_not_is_named(old: Kit) -> None:
+    """Rule 10: what was asked for by name and is not there is left, with its name; the rest is done."""
+    report = old.vacuum(symbols=["BCpC", "bcpc"])
+    assert (report.files_removed, [line.partition(": ")[0] for line in report.left]) == (3, ["symbol 'bcpc'"])
+
+
 def test_single_symbols_can_be_vacuumed(old: Kit) -> None:
     """`--symbols` limits the work."""
     assert old.vacuum(symbols=["BCpC"]).files_removed == 3

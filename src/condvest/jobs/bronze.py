@@ -99,6 +99,14 @@ def _grouped(listed: Iterable[ObjectInfo]) -> Iterator[SymbolFiles]:
         yield SymbolFiles(symbol, etag, tuple(daily))
 
 
+def without_files(asked: Collection[str], found: Collection[str]) -> list[str]:
+    """Return what is told of each symbol that was asked for by its name and of which nothing was found, ascending."""
+    return [
+        f"symbol {symbol!r}: has no bars in this lake, so that nothing was done for it; correct it (case counts), or fetch it"
+        for symbol in sorted(set(asked).difference(found))
+    ]
+
+
 def read_file(key: str, stored: Stored | None) -> ReadFile:
     """Decode one bronze file and hold it against its key: schema, symbol, sessions ascending, one row in a `date=` file."""
     if stored is None:

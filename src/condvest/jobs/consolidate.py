@@ -9,7 +9,7 @@ from datetime import date, datetime
 from condvest.domain.calendar import Calendar
 from condvest.domain.shard import WHOLE, Shard
 from condvest.jobs.backfill import LandedMerge, take_landed
-from condvest.jobs.bronze import SymbolFiles, list_bronze
+from condvest.jobs.bronze import SymbolFiles, list_bronze, without_files
 from condvest.jobs.known_rows import with_known_rows
 from condvest.jobs.merging import Merged, MergeTask, merge_symbols
 from condvest.jobs.progress import Progress, silent
@@ -129,13 +129,27 @@ def _planned(run: _Run, landed: Transposition) -> list[MergeTask]:
     bronze = list_bronze(run.store, run.how.symbols, manifest=run.manifest)
     listed = (files for files in bronze if run.how.shard.holds(files.symbol))
     trusted = {} if run.how.force_full else run.manifest
-    tasks = list(_tasks(listed, trusted, run.now, run.how.cleanup_after, run.report))
+    found: list[str] = []
+    tasks = list(_tasks(listed, trusted, run.now, run.how.cleanup_after, found))
+    run.report.symbols = len(found)
     event("consolidate_planned", symbols=run.report.symbols, to_merge=len(tasks))
     if run.how.force_full:
         _take_landed(run, landed)
         # Merging a part of what landed could take it for all.
         run.report.landing_unread = run.stop()
+    tasks += _gone(run, found)
+    if run.how.symbols is not None and not run.report.landing_unread:
+        asked = [symbol for symbol in run.how.symbols if run.how.shard.holds(symbol)]
+        run.report.left += without_files(asked, {*found, *landed.symbols, *run.manifest})
     return tasks
+
+
+def _gone(run: _Run, found: Collection[str]) -> list[MergeTask]:
+    """Return a task without files for each symbol that the manifest knows and no listing shows: its bars are lost."""
+    limit = run.how.universe if run.how.symbols is None else run.how.symbols
+    known = run.manifest.keys() if limit is None else run.manifest.keys() & set(limit)
+    gone = sorted(symbol for symbol in set(known).difference(found) if run.how.shard.holds(symbol))
+    return [MergeTask(SymbolFiles(symbol, None, ()), ()) for symbol in gone]
 
 
 def _merge(run: _Run, tasks: Sequence[MergeTask], landed: Transposition) -> None:
@@ -168,10 +182,11 @@ def _tasks(
     manifest: Mapping[str, Entry],
     now: datetime,
     cleanup_after: int | None,
-    report: ConsolidateReport,
+    found: list[str],
 ) -> Iterator[MergeTask]:
+    """Yield what there is to merge of the files that are listed; the symbols of all of them come into `found`."""
     for files in listed:
-        report.symbols += 1
+        found.append(files.symbol)
         entry = manifest.get(files.symbol)
         trusted = entry is not None and entry.data_etag == files.data_etag
         read = tuple(

@@ -14,7 +14,7 @@ from condvest.domain.bars import contained
 from condvest.domain.calendar import new_york_date
 from condvest.domain.shard import WHOLE, Shard
 from condvest.errors import CommitConflict, ConfigError, DataError
-from condvest.jobs.bronze import ReadFile, SymbolFiles, blocks, list_bronze, read_each
+from condvest.jobs.bronze import ReadFile, SymbolFiles, blocks, list_bronze, read_each, without_files
 from condvest.jobs.progress import Progress, silent
 from condvest.log import event, warn
 from condvest.storage import layout
@@ -97,9 +97,13 @@ def vacuum(
     removals: list[Removal] = []
     bronze = list_bronze(store, symbols, manifest=read_manifest(store) if symbols is None else None)
     listed = (files for files in bronze if shard.holds(files.symbol))
+    found: list[str] = []
     for done, block in enumerate(blocks(listed), 1):
+        found += [files.symbol for files in block]
         removals += _proven(store, block, now, retention_days, report)
         progress("vacuum", done, None)
+    if symbols is not None:
+        report.left += without_files([symbol for symbol in symbols if shard.holds(symbol)], found)
     report.removed = [removal.key for removal in removals]
     report.files_removed = len(removals)
     if not dry_run:
