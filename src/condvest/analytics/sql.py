@@ -10,6 +10,7 @@ import reprlib
 import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
@@ -41,7 +42,6 @@ _LOCKS: Final = (
     "SET enable_external_access = false",
     "SET lock_configuration = true",
 )
-_INTERRUPTED: Final = "Query interrupted"  # what DuckDB makes of a KeyboardInterrupt that comes while it computes
 _NOT_THE_QUERY: Final = (
     duckdb.IOException,
     duckdb.OutOfMemoryException,
@@ -83,7 +83,7 @@ class View(ds.Dataset):  # type: ignore[misc]  # pyarrow has no types
         """Describe a table; `read` yields its rows, with the needed columns or more. It may leave out what the filter does."""
         self._schema = schema
         self._read = read
-        self.failure: CondvestError | KeyboardInterrupt | None = None
+        self.failure: CondvestError | None = None
 
     @property
     def schema(self) -> pa.Schema:
@@ -114,7 +114,7 @@ class View(ds.Dataset):  # type: ignore[misc]  # pyarrow has no types
                 table = pa.concat_tables(one.select(scan.needed) for one in tables)
                 rows = table if scan.where is None else table.filter(scan.where)
                 yield from rows.select(names).to_batches()
-        except (CondvestError, KeyboardInterrupt) as error:  # DuckDB makes an error of its own of either
+        except CondvestError as error:  # DuckDB makes an error of its own of it
             self.failure = error
             raise
 
@@ -153,7 +153,7 @@ def run(query: str, views: Mapping[str, View]) -> pa.Table:
     Raises:
         ConfigError: not exactly one query, or one that DuckDB cannot run, or that reaches for anything but the views.
         CondvestError: what a view raised while it was read; DataError where DuckDB ran out of memory or disk.
-        KeyboardInterrupt: as Python raises it, whichever of the two was at work.
+        KeyboardInterrupt: as Python raises it, at once, whatever DuckDB computes.
     """
     spill = Path(tempfile.gettempdir(), f"condvest-sql-{uuid.uuid4().hex}")
     with closing(duckdb.connect(":memory:", config={"temp_directory": str(spill)})) as connection:
@@ -163,15 +163,20 @@ def run(query: str, views: Mapping[str, View]) -> pa.Table:
             connection.execute(lock)
         try:
             _check(connection, query)
-            return connection.sql(query).to_arrow_table()
-        except (duckdb.Error, RuntimeError) as error:
+            return _rows(connection, query)
+        except duckdb.Error as error:
             failed = [view.failure for view in views.values() if view.failure is not None]
-            if failed:
-                raise failed[0] from None
-            if isinstance(error, duckdb.Error):
-                raise _clear(error) from None
-            if str(error) == _INTERRUPTED:
-                raise KeyboardInterrupt from None
+            raise failed[0] if failed else _clear(error) from None
+
+
+def _rows(connection: duckdb.DuckDBPyConnection, query: str) -> pa.Table:
+    """Return the rows of a query. A thread of its own waits for DuckDB, which hears of no Ctrl-C while it joins."""
+    with ThreadPoolExecutor(1, thread_name_prefix="condvest-sql") as pool:
+        rows = pool.submit(lambda: connection.sql(query).to_arrow_table())
+        try:
+            return rows.result()
+        except KeyboardInterrupt:
+            connection.interrupt()
             raise
 
 
