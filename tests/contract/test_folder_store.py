@@ -266,6 +266,22 @@ def test_access_refused_is_a_setting(folder: Store, lake: Path, monkeypatch: pyt
             call()
 
 
+def test_a_lake_below_a_folder_that_may_not_be_entered_is_told_so(tmp_path: Path) -> None:
+    """The path is a good one; what this user lacks is named."""
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0)
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65_534)  # root may enter any
+    try:
+        with pytest.raises(
+            ConfigError, match=r"closed/lake': a folder above it may not be entered \(Permission denied"
+        ):
+            open_store(str(closed / "lake"))
+    finally:
+        os.seteuid(user)
+
+
 def test_a_key_and_a_folder_of_one_name_are_refused(folder: Store, lake: Path) -> None:
     """What S3 could keep and a folder cannot is refused in words, and nothing is left over."""
     folder.put("a/b", b"1")

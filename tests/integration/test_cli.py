@@ -233,6 +233,10 @@ WRONG_WORDS: list[tuple[str, str]] = [
     ("query 'select * from nowhere'", "nowhere"),
     ("closures --add 2024-13-01", "--add is '2024-13-01'"),
     ("closures --add 1900-01-01", "outside the calendar"),
+    (
+        "closures --add 2026-06-06",
+        "2026-06-06 is no session of XNYS; the nearest sessions are 2026-06-05 and 2026-06-08",
+    ),
     ("--now yesterday status", "--now is 'yesterday'"),
     ("--now 2024-03-02T18:00:00 status", "no time zone"),
     ("--lake no/such/lake status", "no lake at"),
@@ -530,6 +534,8 @@ def test_verify_names_what_is_broken(run: Run, lake: Path) -> None:
     outcome = run("verify")
     assert outcome.code == 1
     assert "left: " in outcome.err
+    rules = {line.split(": ")[1] for line in outcome.err.splitlines() if line.startswith("left: ")}
+    assert outcome.out.startswith(f"verify: {len(rules)} rules broken")
     found = run("--json", "verify")
     assert found.code == 1
     assert found.json["outcome"] == "partial"

@@ -175,15 +175,17 @@ def replay(app: App, *, dates: DateOptions, symbols: str | None = None, progress
 def closures(app: App, *, add: Sequence[date] = ()) -> list[date]:
     """Return the closures recorded in the lake, after adding some.
 
-    ConfigError for a date outside the calendar, and for one of which bars landed: silver could not place them any more.
+    ConfigError for a date that is no session anyway, and for one of which bars landed: silver could not place them any more.
     """
     app.require_lake()
     if add:
         from condvest.jobs.landed import traded
 
         known = read_closures(app.store)
-        Calendar.shipped([*known, *add])
-        for day in traded(app.store, sorted(set(add) - set(known))):
+        fresh, calendar = sorted(set(add).difference(known)), Calendar.shipped(known)
+        for day in fresh:
+            calendar.ordinal(day)
+        for day in traded(app.store, fresh):
             raise ConfigError(
                 f"{day}: what landed of that day is not empty, so the exchange was open; record a day without trading"
             )

@@ -64,7 +64,8 @@ def _said(result: JobResult) -> str:
         begun = f"{repaired} repaired" if repaired else "nothing repaired" if result.left else "nothing to repair"
         return f"{begun}, {f'{len(result.left)} left' if result.left else 'every rule holds'}"
     if result.job == "verify":
-        return f"{len(result.left)} rules broken" if result.left else "every rule holds"
+        rules = {found["rule"] for found in result.counts["findings"] if found["level"] == "broken"}
+        return f"{len(rules)} {'rule' if len(rules) == 1 else 'rules'} broken" if rules else "every rule holds"
     return "nothing new" if result.outcome == "nothing_new" else result.outcome
 
 

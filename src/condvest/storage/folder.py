@@ -73,6 +73,11 @@ class FolderStore:
                 raise ConfigError(f"lake {str(self.root)!r} is a file: a lake is a folder; give another path")
             self.url = self.root.as_uri()
             os.path.realpath(self.root)  # raises for a path that no system takes
+        except PermissionError as error:
+            raise ConfigError(
+                f"lake {str(self.root)!r}: a folder above it may not be entered ({error.strerror}); ask for"
+                " access to it, or give another path"
+            ) from None
         except (OSError, ValueError) as error:  # too long, a NUL, no text
             raise ConfigError(
                 f"lake {ascii(str(root))[:80]} is no path of this system ({error}); give another"
