@@ -12,6 +12,7 @@ import re
 import shlex
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -23,6 +24,8 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from sqlalchemy import Engine
+from sqlalchemy.event import listen, remove
 
 from condvest.cli import main
 from condvest.config import settings_table
@@ -540,6 +543,24 @@ def test_verify_names_what_is_broken(run: Run, lake: Path) -> None:
     assert found.code == 1
     assert found.json["outcome"] == "partial"
     assert found.json["left"]
+
+
+@pytest.mark.parametrize("words", ["verify", "vacuum --dry-run"])
+def test_who_may_only_read_a_lake_may_look_at_it(run: Run, lake: Path, words: str) -> None:
+    """What writes nothing is done where nothing may be written: that it is not recorded is told."""
+
+    def closed(connection: sqlite3.Connection, _: object) -> None:
+        connection.execute("PRAGMA query_only = on")
+
+    before = content(lake, objects_only=False)
+    listen(Engine, "connect", closed)
+    try:
+        outcome, refused = run(*words.split()), run("vacuum")
+    finally:
+        remove(Engine, "connect", closed)
+    assert (outcome.code, "run_not_recorded" in outcome.err) == (0, True)
+    assert (refused.code, "cannot be opened for writing" in refused.err) == (2, True)
+    assert content(lake, objects_only=False) == before
 
 
 def test_verify_names_a_file_whose_name_is_no_text(run: Run, lake: Path) -> None:

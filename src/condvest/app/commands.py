@@ -86,6 +86,7 @@ def vacuum(
             force=force,
             progress=progress,
         ),
+        reads_only=dry_run,
     )
 
 
@@ -124,6 +125,7 @@ def verify(app: App, *, progress: Progress = silent) -> JobResult:
         {},
         lambda: job(app.store, state, calendar=app.calendar, now=app.now(), universe=app.universe, progress=progress),
         left=lambda report: [f"{found.rule}: {found.what}; {found.remedy}" for found in report.broken],
+        reads_only=True,
     )
 
 

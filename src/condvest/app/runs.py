@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any, Final, Protocol
 
+from condvest.app.run_log import Unrecorded
 from condvest.app.wiring import App
 from condvest.domain.records import RunOutcome, Traffic
-from condvest.errors import CondvestError
+from condvest.errors import CondvestError, ConfigError
+from condvest.log import warn
 
 #: A longer list stands in the record of runs as its length: a backfill names thousands of sessions.
 _RECORDED_ITEMS: Final = 20
@@ -63,15 +65,25 @@ def run_job(
     work: Callable[[], Report],
     *,
     left: Callable[[Any], Sequence[str]] = lambda report: getattr(report, "left", ()),
+    reads_only: bool = False,
 ) -> JobResult:
     """Do `work` as a recorded run and return what came of it; what it raises is recorded and goes on.
 
     The outcome is `partial` when something is left, `nothing_new` when the report says so and nothing was written or
-    deleted, else `done`. `arguments` hold no secret. Its traffic is all that `app` asked since its last run.
+    deleted, else `done`. `arguments` hold no secret. Its traffic is all that `app` asked since its last run. One that
+    `reads_only` is done, and not recorded, where nothing may be written: who may only read a lake may look at it.
     """
     runs = app.runs  # opening the state is the process's start, not the job's work
     started, bytes_before = time.perf_counter(), app.provider_bytes
-    run = runs.start_run(job, {name: plain(value) for name, value in arguments.items()}, app.now())
+    told = {name: plain(value) for name, value in arguments.items()}
+    try:
+        run = runs.start_run(job, told, app.now())
+    except ConfigError as error:
+        if not reads_only:
+            raise
+        warn("run_not_recorded", job=job, why=str(error))
+        runs = Unrecorded()
+        run = runs.start_run(job, told, app.now())
     try:
         report = work()
     except BaseException as error:
