@@ -207,6 +207,16 @@ def test_a_foreign_folder_is_refused(tmp_path: Path) -> None:
         run_demo(tmp_path / "thesis.txt" / "below", say=print)
 
 
+def test_a_working_folder_that_is_gone_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A demo in no folder names what is missing, and is no traceback."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(ConfigError, match=r"cannot be used \(No such file or directory: the working folder\)"):
+        place.claim(Path("demo-lake"))
+
+
 def test_the_page_that_a_demo_left_bars_no_other_demo(tmp_path: Path) -> None:
     """Without `keep` the page stays alone: the same command may be given again."""
     place.claim(tmp_path)

@@ -17,13 +17,14 @@ _MARKER: Final = "demo"
 _MADE: Final = ("bronze", "silver", "processing_metadata", PAGE, _OWN)
 
 
-def claim(folder: Path) -> None:
-    """Make a folder ready for a new lake: an earlier demonstration in it goes, whatever else lies beside that stays.
+def claim(folder: Path) -> Path:
+    """Make a folder ready for a new lake and return its whole path: an earlier demonstration in it goes, all else stays.
 
     Raises:
         ConfigError: it is a file, holds something and no demonstration, or cannot be used. Nothing was changed.
     """
     with _clear_errors(folder):
+        folder = folder.absolute()  # fails where the working folder is gone
         if folder.exists() and not folder.is_dir():
             raise ConfigError(f"demo folder {str(folder)!r} is a file; name a folder with --folder")
         marker = folder / _OWN / _MARKER
@@ -36,6 +37,7 @@ def claim(folder: Path) -> None:
         _remove(folder, _MADE)
         marker.parent.mkdir(parents=True)
         marker.write_text("This lake was made by `condvest demo`; the next demo in this folder replaces it.\n")
+    return folder
 
 
 def leave_page(folder: Path) -> None:
@@ -59,5 +61,6 @@ def _clear_errors(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise ConfigError(
-            f"demo folder {str(folder)!r} cannot be used ({error.strerror}: {error.filename}); name another with --folder"
+            f"demo folder {str(folder)!r} cannot be used ({error.strerror}: {error.filename or 'the working folder'}); name"
+            " another with --folder"
         ) from None

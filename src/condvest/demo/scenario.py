@@ -56,8 +56,7 @@ def run_demo(folder: Path, *, say: Say, keep: bool = True) -> dict[str, object]:
     started = time.perf_counter()
     page.require_plotly()
     market = sample_market()
-    folder = folder.absolute()
-    place.claim(folder)
+    folder = place.claim(folder)
     sessions = sorted(market.bars)
     with _quiet(), StandIn(market) as provider:
         settings = given_settings(provider.url, provider.api_key)
