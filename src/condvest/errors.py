@@ -13,6 +13,10 @@ class ConfigError(CondvestError):
     """A setting, option or argument is wrong. Stops at the start; nothing was changed."""
 
 
+class NotWritable(ConfigError):
+    """Nothing may be written there by this user, or on this file system. Who only reads may go on without."""
+
+
 class TransientError(CondvestError):
     """The outside failed in a way that may pass (time-out, 429, 5xx, broken body). May be tried again."""
 

@@ -263,6 +263,18 @@ def test_a_consolidation_stops_before_its_time_is_over_and_goes_on(
     assert cloud.consolidate({})["outcome"] == "nothing_new"
 
 
+def test_a_consolidation_goes_on_whatever_names_it_does_not_know(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Symbols that the lake has not are named at the end, and keep no other from being merged."""
+    monkeypatch.setattr("condvest.jobs.bronze.BLOCK_SYMBOLS", 2)
+    cloud.evening(DAY).fetch({"date": str(DAY)})
+    event = {"symbols": [*SYMBOLS, "aapl", "ibm", "msft", "na", "true"]}
+    answer = cloud.consolidate(event, running_out(4))
+    assert answer["remaining"] > 0
+    with pytest.raises(WorkLeft, match="consolidate: 5 left, first: symbol 'aapl': has no bars"):
+        cloud.consolidate(answer["again"])
+    assert all(layout.data_key(symbol) in cloud.objects() for symbol in SYMBOLS)
+
+
 def test_a_consolidation_that_cannot_begin_in_its_time_says_where_to_run_it(cloud: Cloud) -> None:
     """It never goes round for ever."""
     cloud.evening(DAY)
@@ -711,12 +723,18 @@ def test_importing_a_handler_loads_no_heavy_library(module: str) -> None:
 @pytest.mark.parametrize(
     "module", ["daily_ohlcv_fetcher", "daily_meta_fetcher", "consolidate_bronze", "record_session"]
 )
-def test_a_cold_import_takes_less_than_a_second(module: str) -> None:
-    """Of one CPU, in a fresh process: what a first call on Lambda waits for."""
+def test_a_cold_import_costs_little_beside_arrow(module: str) -> None:
+    """In a fresh process, what a first call on Lambda waits for: Arrow is the most of it. `make bench` has the seconds."""
+    arrow = min(cpu_of("import pyarrow.parquet") for _ in range(3))
+    assert min(cpu_of(f"import condvest.aws.{module}") for _ in range(3)) < 4 * arrow
+
+
+def cpu_of(code: str) -> float:
+    """Return the CPU seconds of a fresh process that runs some code."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run([sys.executable, "-c", f"import condvest.aws.{module}"], check=True)
+    subprocess.run([sys.executable, "-c", code], check=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime < 1.0
+    return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
 
 
 def metrics_of(capsys: pytest.CaptureFixture[str], service: str) -> list[dict[str, float]]:

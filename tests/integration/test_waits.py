@@ -86,7 +86,7 @@ def test_the_whole_layer_is_listed_from_many_keys_at_once(lake_url: str) -> None
     whole = list(list_bronze(store))
     assert [found.symbol for found in whole] == sorted(symbols, key=layout.data_key)
     assert sum(1 + len(found.daily) for found in whole) == 49 * len(symbols)
-    for known, keys in ((symbols, 48), (["IBM", "S7", "ZZZ", "../x"], 2000), (symbols, 0), ([], 0)):
+    for known, keys in ((symbols, 48), (["IBM", "S7", "ZZZ"], 2000), (symbols, 0), ([], 0)):
         manifest = {symbol: Entry(symbol, DAYS[0], 1, KNOWN_SINCE, "", frozenset(range(keys)), ()) for symbol in known}
         before = store.meter.snapshot().lists
         assert list(list_bronze(store, manifest=manifest)) == whole

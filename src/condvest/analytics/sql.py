@@ -10,7 +10,7 @@ import reprlib
 import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
@@ -77,13 +77,17 @@ class Rows:
 
 
 class View(ds.Dataset):  # type: ignore[misc]  # pyarrow has no types
-    """A table as DuckDB sees it. Nothing is read before a query scans it; `failure` is the error that ended a scan."""
+    """A table as DuckDB sees it. Nothing is read before a query scans it.
+
+    `failure` is the error that ended a scan; one that is `stopped` ends before it takes the next object.
+    """
 
     def __init__(self, schema: pa.Schema, read: Callable[[Scan], Iterable[pa.Table]]) -> None:
         """Describe a table; `read` yields its rows, with the needed columns or more. It may leave out what the filter does."""
         self._schema = schema
         self._read = read
         self.failure: CondvestError | None = None
+        self.stopped = False
 
     @property
     def schema(self) -> pa.Schema:
@@ -110,13 +114,19 @@ class View(ds.Dataset):  # type: ignore[misc]  # pyarrow has no types
 
     def _batches(self, scan: Scan, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
         try:
-            for tables in _growing(self._read(scan)):
+            for tables in _growing(self._until_stopped(scan)):
                 table = pa.concat_tables(one.select(scan.needed) for one in tables)
                 rows = table if scan.where is None else table.filter(scan.where)
                 yield from rows.select(names).to_batches()
         except CondvestError as error:  # DuckDB makes an error of its own of it
             self.failure = error
             raise
+
+    def _until_stopped(self, scan: Scan) -> Iterator[pa.Table]:
+        for table in self._read(scan):
+            if self.stopped:
+                raise DataError("query was interrupted; ask again")
+            yield table
 
 
 def _growing(tables: Iterable[pa.Table]) -> Iterator[list[pa.Table]]:
@@ -153,7 +163,7 @@ def run(query: str, views: Mapping[str, View]) -> pa.Table:
     Raises:
         ConfigError: not exactly one query, or one that DuckDB cannot run, or that reaches for anything but the views.
         CondvestError: what a view raised while it was read; DataError where DuckDB ran out of memory or disk.
-        KeyboardInterrupt: as Python raises it, at once, whatever DuckDB computes.
+        KeyboardInterrupt: as Python raises it, once DuckDB has stopped: most often at once.
     """
     spill = Path(tempfile.gettempdir(), f"condvest-sql-{uuid.uuid4().hex}")
     with closing(duckdb.connect(":memory:", config={"temp_directory": str(spill)})) as connection:
@@ -163,21 +173,36 @@ def run(query: str, views: Mapping[str, View]) -> pa.Table:
             connection.execute(lock)
         try:
             _check(connection, query)
-            return _rows(connection, query)
+            return _rows(connection, query, views.values())
         except duckdb.Error as error:
             failed = [view.failure for view in views.values() if view.failure is not None]
             raise failed[0] if failed else _clear(error) from None
 
 
-def _rows(connection: duckdb.DuckDBPyConnection, query: str) -> pa.Table:
+def _rows(connection: duckdb.DuckDBPyConnection, query: str, views: Iterable[View]) -> pa.Table:
     """Return the rows of a query. A thread of its own waits for DuckDB, which hears of no Ctrl-C while it joins."""
     with ThreadPoolExecutor(1, thread_name_prefix="condvest-sql") as pool:
         rows = pool.submit(lambda: connection.sql(query).to_arrow_table())
         try:
             return rows.result()
-        except KeyboardInterrupt:
-            connection.interrupt()
+        except BaseException:
+            _end(connection, rows, views)
             raise
+
+
+def _end(connection: duckdb.DuckDBPyConnection, rows: Future[pa.Table], views: Iterable[View]) -> None:
+    """Interrupt a query until it has ended: DuckDB forgets an interrupt that comes before it begins to compute.
+
+    A second Ctrl-C changes nothing: a connection cannot be closed while its query runs.
+    """
+    while not rows.done():
+        try:
+            for view in views:
+                view.stopped = True
+            connection.interrupt()
+            wait([rows], timeout=0.05)
+        except KeyboardInterrupt:
+            continue
 
 
 def _check(connection: duckdb.DuckDBPyConnection, query: str) -> None:

@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 from condvest.app.run_log import Unrecorded
 from condvest.app.wiring import App
 from condvest.domain.records import RunOutcome, Traffic
-from condvest.errors import CondvestError, ConfigError
+from condvest.errors import CondvestError, NotWritable
 from condvest.log import warn
 
 #: A longer list stands in the record of runs as its length: a backfill names thousands of sessions.
@@ -73,16 +73,17 @@ def run_job(
     deleted, else `done`. `arguments` hold no secret. Its traffic is all that `app` asked since its last run. One that
     `reads_only` is done, and not recorded, where nothing may be written: who may only read a lake may look at it.
     """
-    runs = app.runs  # opening the state is the process's start, not the job's work
-    started, bytes_before = time.perf_counter(), app.provider_bytes
     told = {name: plain(value) for name, value in arguments.items()}
     try:
+        runs = app.runs  # opening the state is the process's start, not the job's work
+        started, bytes_before = time.perf_counter(), app.provider_bytes
         run = runs.start_run(job, told, app.now())
-    except ConfigError as error:
+    except NotWritable as error:
         if not reads_only:
             raise
         warn("run_not_recorded", job=job, why=str(error))
         runs = Unrecorded()
+        started, bytes_before = time.perf_counter(), app.provider_bytes
         run = runs.start_run(job, told, app.now())
     try:
         report = work()

@@ -47,8 +47,8 @@ def _consolidate(run: Invocation, asked: ConsolidateEvent) -> Answer:
     if asked.mode == "full":
         # What is left to do does not show in the lake, as it does after an incremental run.
         return run.told(result, again=again | {"symbols": remaining}, left=asked.left)
-    if len(result.left) >= read:
-        # Another call would begin with these again.
+    if len(result.left) - result.counts["symbols_unknown"] >= read:
+        # Another call would begin with these again; names that the lake has not cost no time.
         return run.told(result, left=asked.left)
     # The next call meets what this one could not merge once more, and names it.
     return run.told(dataclasses.replace(result, left=[]), again=again)

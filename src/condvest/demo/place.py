@@ -23,8 +23,13 @@ def claim(folder: Path) -> Path:
     Raises:
         ConfigError: it is a file, holds something and no demonstration, or cannot be used. Nothing was changed.
     """
+    try:
+        folder = folder.absolute()
+    except FileNotFoundError:
+        raise ConfigError(
+            f"demo folder {str(folder)!r}: the working folder is gone; change to one that exists, or give a whole path"
+        ) from None
     with _clear_errors(folder):
-        folder = folder.absolute()  # fails where the working folder is gone
         if folder.exists() and not folder.is_dir():
             raise ConfigError(f"demo folder {str(folder)!r} is a file; name a folder with --folder")
         marker = folder / _OWN / _MARKER
@@ -61,6 +66,5 @@ def _clear_errors(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise ConfigError(
-            f"demo folder {str(folder)!r} cannot be used ({error.strerror}: {error.filename or 'the working folder'}); name"
-            " another with --folder"
+            f"demo folder {str(folder)!r} cannot be used ({error.strerror}: {error.filename}); name another with --folder"
         ) from None

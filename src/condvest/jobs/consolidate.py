@@ -27,13 +27,15 @@ from condvest.storage.store import Store
 class ConsolidateReport:
     """What a consolidation did. `left`: what could not be merged, with the reason; the next run tries just that again.
 
-    `sessions`: those of the `date=` files that were new. `sessions_added` and `sessions_changed`: bars that are new, and
-    that have another value than before. `files_set_aside`: unreadable `data.parquet` that were kept in quarantine and replaced.
+    `symbols_unknown`: how many were asked for by a name that the lake has not. `sessions`: those of the `date=` files that were
+    new. `sessions_added` and `sessions_changed`: bars that are new, and that have another value than before. `files_set_aside`:
+    unreadable `data.parquet` that were kept in quarantine and replaced.
     `remaining`: symbols that it did not look at, as it was asked to stop. `landing_unread`: it was asked to before a full run
     had read all that landed, so that nothing was merged.
     """
 
     symbols: int = 0
+    symbols_unknown: int = 0
     symbols_read: int = 0
     symbols_changed: int = 0
     sessions: set[date] = field(default_factory=set)
@@ -140,7 +142,9 @@ def _planned(run: _Run, landed: Transposition) -> list[MergeTask]:
     tasks += _gone(run, found)
     if run.how.symbols is not None and not run.report.landing_unread:
         asked = [symbol for symbol in run.how.symbols if run.how.shard.holds(symbol)]
-        run.report.left += without_files(asked, {*found, *landed.symbols, *run.manifest})
+        unknown = without_files(asked, {*found, *landed.symbols, *run.manifest})
+        run.report.symbols_unknown = len(unknown)
+        run.report.left += unknown
     return tasks
 
 

@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, OperationalError, StatementError
 
-from condvest.errors import ConfigError, TransientError
+from condvest.errors import ConfigError, NotWritable, TransientError
 from condvest.state.failures import shown, translated
 
 # Writers of one PostgreSQL database take turns under this key (the ASCII codes of the name, as a 64-bit number).
@@ -28,6 +28,7 @@ _LOCK_NOT_AVAILABLE = "55P03"
 _NO_LOCK_FILE = frozenset(
     {errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ELOOP, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK}
 )
+_NO_RIGHT = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 # How libpq connects, unless the address says otherwise. Text is UTF-8 whatever the server holds (of SQL_ASCII the driver
 # would make bytes). A connection that waits (for an answer, or with the fetchers' lock) is kept alive on its way, and a
 # server that is gone is noticed after about two minutes: Linux would ask after two hours.
@@ -209,7 +210,8 @@ def _sqlite_engine(url: URL, lock_timeout_seconds: int) -> Engine:
         folder = folder.absolute()  # fails where the working folder is gone
         _make_durably(folder)
     except OSError as error:
-        raise ConfigError(
+        kind = NotWritable if error.errno in _NO_RIGHT else ConfigError
+        raise kind(
             f"folder {folder} of the state database cannot be made ({error.strerror}); name one that you may write to"
         ) from error
     engine = create_engine(

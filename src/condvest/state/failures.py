@@ -11,7 +11,7 @@ from sqlalchemy import URL
 from sqlalchemy.exc import DataError as ValueRefused
 from sqlalchemy.exc import DBAPIError, IntegrityError, StatementError
 
-from condvest.errors import CondvestError, ConfigError, DataError, TransientError
+from condvest.errors import CondvestError, ConfigError, DataError, NotWritable, TransientError
 
 # Beginnings of SQLSTATE codes that another try may get past: connection, resources, deadlock or serialization, lock not
 # available, shutdown, I/O, a server that takes no writes (as a standby before it takes over).
@@ -28,6 +28,7 @@ _REFUSED = (
 _TLS = ("does not support SSL", "sslmode", "certificate")
 _SQLITE_HELD = ("locked", "busy")
 _SQLITE_DISK = ("I/O error", "is full")
+_NO_RIGHT = "42501"
 _SQLITE_SETTINGS = ("unable to open", "readonly", "read-only")
 _SQLITE_CORRUPT = ("not a database", "malformed")
 
@@ -45,7 +46,7 @@ def translated(url: URL) -> Iterator[None]:
 
     Raises:
         TransientError: unreachable, locked, shut down, out of connections.
-        ConfigError: wrong password, unknown database, tables absent, no permission.
+        ConfigError: wrong password, unknown database, tables absent; `NotWritable`: no permission.
         DataError: a value that a rule of the tables refuses, or a corrupt file.
     """
     try:
@@ -81,7 +82,7 @@ def _of_sqlite(words: str, where: str) -> CondvestError:
     if any(part in words for part in _SQLITE_CORRUPT):
         return DataError(f"{where} is corrupt: {words}; move the file away and run again: it is rebuilt from the lake")
     if any(part in words for part in _SQLITE_SETTINGS):
-        return ConfigError(f"{where} cannot be opened for writing: {words}; name a file that you may write to")
+        return NotWritable(f"{where} cannot be opened for writing: {words}; name a file that you may write to")
     return ConfigError(
         f"{where} lacks what this version needs: {words}; run `condvest db upgrade` or move the file away"
     )
@@ -99,9 +100,8 @@ def _of_postgres(error: DBAPIError, words: str, where: str) -> CondvestError:
         return TransientError(f"{where} is not reachable: {words}; check that the server runs, then try again")
     if sqlstate.startswith(_PASSING) or error.connection_invalidated:
         return TransientError(f"{where} is not available: {words} ({sqlstate}); try again")
-    return ConfigError(
-        f"{where} cannot do this: {words} ({sqlstate}); run `condvest db upgrade` and check the user's rights"
-    )
+    kind = NotWritable if sqlstate == _NO_RIGHT else ConfigError
+    return kind(f"{where} cannot do this: {words} ({sqlstate}); run `condvest db upgrade` and check the user's rights")
 
 
 def _first_line(error: StatementError, url: URL) -> str:

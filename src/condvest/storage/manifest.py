@@ -108,9 +108,13 @@ def _told(found: Look[dict[str, Entry]]) -> dict[str, Entry]:
 def _decoded(stored: Stored) -> dict[str, Entry]:
     try:
         table = decode(stored.data, SCHEMA, layout.MANIFEST, needed=SCHEMA.names)
-        return {entry.symbol: entry for entry in _entries(table)}
+        entries = {entry.symbol: entry for entry in _entries(table)}
     except (TypeError, KeyError, OverflowError) as error:
         raise DataError(f"{layout.MANIFEST}: {error}") from error
+    for symbol in entries:
+        if not is_valid_symbol(symbol):
+            raise DataError(f"{layout.MANIFEST}: {symbol!r} is no symbol; delete it, it is a cache")
+    return entries
 
 
 def listing_cuts(entries: Mapping[str, Entry]) -> list[str]:
@@ -120,7 +124,7 @@ def listing_cuts(entries: Mapping[str, Entry]) -> list[str]:
     """
     cuts: list[str] = []
     keys = 0
-    known = {layout.data_key(symbol): entry for symbol, entry in entries.items() if is_valid_symbol(symbol)}
+    known = {layout.data_key(symbol): entry for symbol, entry in entries.items()}
     for key in sorted(known):
         files = 1 + len(known[key].merged)
         if keys + files > _SPAN_KEYS:
