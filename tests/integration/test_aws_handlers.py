@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import resource
 import subprocess
 import sys
 import time as time_module
@@ -712,29 +711,12 @@ def test_a_function_needs_a_bucket_and_a_database(cloud: Cloud, monkeypatch: pyt
     "module", ["daily_ohlcv_fetcher", "daily_meta_fetcher", "consolidate_bronze", "record_session"]
 )
 def test_importing_a_handler_loads_no_heavy_library(module: str) -> None:
-    """Neither DuckDB nor a web framework nor pandas, and what only one call needs is left for it."""
+    """Neither DuckDB nor a web framework nor pandas; what only one call needs is left for it. `make bench` has the seconds."""
     code = f"import condvest.aws.{module}, sys; print(*sorted(name for name in sys.modules if '.' not in name))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     unwanted = {"duckdb", "pandas", "polars", "fastapi", "flask", "starlette", "typer", "rich", "boto3", "plotly"}
     assert unwanted.isdisjoint(loaded)
     assert ("sqlalchemy" in loaded) is False
-
-
-@pytest.mark.parametrize(
-    "module", ["daily_ohlcv_fetcher", "daily_meta_fetcher", "consolidate_bronze", "record_session"]
-)
-def test_a_cold_import_costs_little_beside_arrow(module: str) -> None:
-    """In a fresh process, what a first call on Lambda waits for: Arrow is the most of it. `make bench` has the seconds."""
-    arrow = min(cpu_of("import pyarrow.parquet") for _ in range(3))
-    assert min(cpu_of(f"import condvest.aws.{module}") for _ in range(3)) < 4 * arrow
-
-
-def cpu_of(code: str) -> float:
-    """Return the CPU seconds of a fresh process that runs some code."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run([sys.executable, "-c", code], check=True)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
 
 
 def metrics_of(capsys: pytest.CaptureFixture[str], service: str) -> list[dict[str, float]]:
