@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,10 @@ from servers.seaweed import BUCKET, S3Server, running_s3_server
 
 # Before any module is collected that uses it, so that its asserts explain themselves.
 pytest.register_assert_rewrite("integration.jobs_kit")
+
+# A shell lets what it starts in the background ignore Ctrl-C, and so would all that the tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _S3 = pytest.param("s3", marks=pytest.mark.s3)
 

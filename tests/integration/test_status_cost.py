@@ -224,7 +224,7 @@ def test_on_s3_a_command_meters_its_own_requests(
         app.store.put("bronze/raw_ohlcv/symbol=AAPL/data.parquet", b"")
         seen = app.store.meter.snapshot()
     assert (seen.puts, seen.lists) == (1, 0)
-    assert call("consolidate", "--symbols", "IBM")[0] == 0
+    assert call("consolidate", "--symbols", "IBM")[0] == 1  # the lake has no such symbol
     found = json.loads(call("--json", "status", "--cost")[1])
     asked = found["jobs"]["consolidate"]["traffic"]
     assert asked["lists"] >= 2  # whether there is a lake, and what is in bronze
