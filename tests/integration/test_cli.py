@@ -563,6 +563,15 @@ def test_who_may_only_read_a_lake_may_look_at_it(run: Run, lake: Path, words: st
     assert content(lake, objects_only=False) == before
 
 
+def test_a_state_that_lacks_a_table_is_told_by_who_only_reads_too(run: Run, lake: Path) -> None:
+    """Only that nothing may be written is passed over."""
+    with sqlite3.connect(lake / ".condvest" / "state.sqlite") as state:
+        state.execute("DROP TABLE batch_jobs")
+    state.close()
+    outcome = run("verify")
+    assert (outcome.code, "no such table: batch_jobs" in outcome.err) == (2, True)
+
+
 def test_verify_names_a_file_whose_name_is_no_text(run: Run, lake: Path) -> None:
     """A name need not be UTF-8: it is told with an escape, and so is the run that found it."""
     Path(os.fsdecode(bytes(lake / "bronze" / "raw_ohlcv") + b"/bad\xff.parquet")).touch()
