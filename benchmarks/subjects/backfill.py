@@ -22,9 +22,8 @@ def measure(bench: Bench) -> list[Goal]:
     board.in_turn(
         {
             OURS: lambda: tool("steps.py", "backfill", str(copy_lake(lake, work))),
-            FLOOR: lambda: tool(
-                "floors.py", "landing", str(work), str(fresh(bench, "copied"))
-            ),  # with what was just made
+            # With what was just made.
+            FLOOR: lambda: tool("floors.py", "landing", str(work), str(fresh(bench, "copied"))),
         }
     )
     ours = board.last(OURS)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any, Final, Protocol
 
-from condvest.app.run_log import Unrecorded
+from condvest.app.run_log import RunLog, Unrecorded
 from condvest.app.wiring import App
 from condvest.domain.records import RunOutcome, Traffic
 from condvest.errors import CondvestError, NotWritable
@@ -74,17 +74,8 @@ def run_job(
     `reads_only` is done, and not recorded, where nothing may be written: who may only read a lake may look at it.
     """
     told = {name: plain(value) for name, value in arguments.items()}
-    try:
-        runs = app.runs  # opening the state is the process's start, not the job's work
-        started, bytes_before = time.perf_counter(), app.provider_bytes
-        run = runs.start_run(job, told, app.now())
-    except NotWritable as error:
-        if not reads_only:
-            raise
-        warn("run_not_recorded", job=job, why=str(error))
-        runs = Unrecorded()
-        started, bytes_before = time.perf_counter(), app.provider_bytes
-        run = runs.start_run(job, told, app.now())
+    bytes_before = app.provider_bytes
+    runs, run, started = _begin(app, job, told, reads_only)
     try:
         report = work()
     except BaseException as error:
@@ -111,6 +102,19 @@ def run_job(
         provider_bytes=app.provider_bytes - bytes_before,
         seconds=seconds,
     )
+
+
+def _begin(app: App, job: str, told: Mapping[str, object], reads_only: bool) -> tuple[RunLog, int, float]:
+    """Record that a run begins; return where it is recorded, its number, and the clock's time once the state is open."""
+    try:
+        runs = app.runs  # opening the state is the process's start, not the job's work
+        started = time.perf_counter()
+        return runs, runs.start_run(job, told, app.now()), started
+    except NotWritable as error:
+        if not reads_only:
+            raise
+        warn("run_not_recorded", job=job, why=str(error))
+        return Unrecorded(), 0, time.perf_counter()
 
 
 def fields(record: object) -> dict[str, Any]:

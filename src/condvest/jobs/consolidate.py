@@ -151,9 +151,10 @@ def _planned(run: _Run, landed: Transposition) -> list[MergeTask]:
 def _gone(run: _Run, found: Collection[str]) -> list[MergeTask]:
     """Return a task without files for each symbol that the manifest knows and no listing shows: its bars are lost."""
     limit = run.how.universe if run.how.symbols is None else run.how.symbols
-    known = run.manifest.keys() if limit is None else run.manifest.keys() & set(limit)
-    gone = sorted(symbol for symbol in set(known).difference(found) if run.how.shard.holds(symbol))
-    return [MergeTask(SymbolFiles(symbol, None, ()), ()) for symbol in gone]
+    gone = run.manifest.keys() - set(found)
+    if limit is not None:
+        gone &= set(limit)
+    return [MergeTask(SymbolFiles(symbol, None, ()), ()) for symbol in sorted(filter(run.how.shard.holds, gone))]
 
 
 def _merge(run: _Run, tasks: Sequence[MergeTask], landed: Transposition) -> None:
