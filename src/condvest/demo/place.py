@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from condvest.errors import ConfigError
+from condvest.storage.disk import whole_path
 
 PAGE: Final = "AAPL-13-sessions.html"
 _OWN: Final = ".condvest"
@@ -23,12 +24,7 @@ def claim(folder: Path) -> Path:
     Raises:
         ConfigError: it is a file, holds something and no demonstration, or cannot be used. Nothing was changed.
     """
-    try:
-        folder = folder.absolute()
-    except FileNotFoundError:
-        raise ConfigError(
-            f"demo folder {str(folder)!r}: the working folder is gone; change to one that exists, or give a whole path"
-        ) from None
+    folder = whole_path(folder, "demo folder")
     with _clear_errors(folder):
         if folder.exists() and not folder.is_dir():
             raise ConfigError(f"demo folder {str(folder)!r} is a file; name a folder with --folder")

@@ -23,6 +23,16 @@ _IMPOSSIBLE = frozenset({errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENAMET
 _LACKING = frozenset({errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK})
 
 
+def whole_path(path: Path, what: str) -> Path:
+    """Return a path from the root on. ConfigError, saying `what` lies there, where it begins in a working folder that is gone."""
+    try:
+        return Path(os.path.abspath(path))  # noqa: PTH100 - takes `..` out as well
+    except FileNotFoundError:
+        raise ConfigError(
+            f"{what} {str(path)!r}: the working folder is gone; change to one that exists, or give a whole path"
+        ) from None
+
+
 def write_file(path: str, data: bytes) -> os.stat_result:
     """Create a file that must not exist yet, fill it, and return its status. It is not durable before it is synced."""
     # Not tempfile: its files are private to the user, and a lake's files follow the umask.

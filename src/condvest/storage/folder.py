@@ -30,6 +30,7 @@ from condvest.storage.disk import (
     rename,
     status_of,
     sync,
+    whole_path,
     write_file,
 )
 from condvest.storage.keys import check_key, check_keys, check_prefix
@@ -37,7 +38,7 @@ from condvest.storage.locks import StripedLocks
 from condvest.storage.store import ALWAYS, PAGE, Meter, ObjectInfo, PutResult, Stored, When
 
 # Hot paths work on plain strings and `os` calls: a `pathlib` call costs as much as reading a small file.
-# ruff: noqa: PTH100, PTH108, PTH118, PTH120
+# ruff: noqa: PTH108, PTH118, PTH120
 
 T = TypeVar("T")
 
@@ -62,12 +63,7 @@ class FolderStore:
 
     def __init__(self, root: Path, *, fsync: bool = True) -> None:
         """Open the folder, without making it. `fsync=False` gives up durability at power failure, nothing else."""
-        try:
-            self.root = Path(os.path.abspath(root))
-        except FileNotFoundError as error:
-            raise ConfigError(
-                f"lake {str(root)!r}: the working folder is gone; change to one that exists, or give a whole path"
-            ) from error
+        self.root = whole_path(root, "lake")
         try:
             if self.root.exists() and not self.root.is_dir():
                 raise ConfigError(f"lake {str(self.root)!r} is a file: a lake is a folder; give another path")
