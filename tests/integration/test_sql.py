@@ -497,6 +497,25 @@ def test_more_interrupts_end_a_query_no_worse() -> None:
     hand.join()
 
 
+@pytest.mark.timeout(60)
+def test_an_interrupt_before_the_query_has_begun_ends_it_too() -> None:
+    """DuckDB asks a view for its columns when it gets it; what Python raises there would come back as an error of DuckDB."""
+
+    class Pressing(View):
+        @property
+        def schema(self) -> pa.Schema:
+            signal.raise_signal(signal.SIGINT)
+            return NUMBERS.schema
+
+    def endless(_: Scan) -> Iterator[pa.Table]:
+        while True:
+            time.sleep(0.01)
+            yield NUMBERS
+
+    with pytest.raises(KeyboardInterrupt):
+        run("SELECT max(n) FROM pressing", {"pressing": Pressing(NUMBERS.schema, endless)})
+
+
 def test_memory_lakes_work_as_well(histories: dict[str, History]) -> None:
     """A lake in memory is read like any other."""
     store = open_store(f"memory://{uuid.uuid4().hex}")

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from condvest.process import ctrl_c_later
 
 _TOLD = """
 import gc, json, os, sys
@@ -112,3 +120,78 @@ def test_a_process_ends_although_it_left_requests_in_flight() -> None:
         [sys.executable, "-c", _LEFT_HALF_READ], capture_output=True, text=True, check=False, timeout=60
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "2025-11-03\n", "")
+
+
+@pytest.fixture
+def hearing() -> Iterator[None]:
+    """Put back how Ctrl-C is heard of after a test that changes it."""
+    before = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_waits_for_the_end_of_a_block() -> None:
+    """The block is told, ends its work as it likes, and Python raises then what it would have raised at once."""
+    told = []
+
+    def work() -> None:
+        with ctrl_c_later() as pressed:
+            told.append(pressed())
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+            told.append(pressed())
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert told == [False, True]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_ctrl_c_counts_for_more_than_the_error_of_a_block_that_it_ended() -> None:
+    """That error is what the interrupt made of the work; without Ctrl-C an error passes as it is."""
+
+    def work(*, press: bool) -> None:
+        with ctrl_c_later():
+            if press:
+                signal.raise_signal(signal.SIGINT)
+            raise ValueError("half done")
+
+    with pytest.raises(KeyboardInterrupt):
+        work(press=True)
+    with pytest.raises(ValueError, match="half done"):
+        work(press=False)
+
+
+def test_a_program_that_hears_of_ctrl_c_in_its_own_way_still_does(hearing: None) -> None:
+    """An event loop cancels its task, say; the block ends early all the same."""
+    told: list[Any] = []
+    signal.signal(signal.SIGINT, lambda number, _: told.append(number))
+
+    def work() -> None:
+        with ctrl_c_later():
+            signal.raise_signal(signal.SIGINT)
+            told.append("went on")
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert told == ["went on", signal.SIGINT]
+
+
+def test_where_ctrl_c_is_ignored_it_stays_ignored(hearing: None) -> None:
+    """As by what a shell started in the background."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with ctrl_c_later() as pressed:
+        signal.raise_signal(signal.SIGINT)
+        assert not pressed()
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+
+def test_another_thread_leaves_ctrl_c_to_the_main_one() -> None:
+    """Python lets no other thread change how it is heard of."""
+
+    def work() -> bool:
+        with ctrl_c_later() as pressed:
+            return pressed()
+
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(work).result() is False

@@ -10,7 +10,7 @@ import reprlib
 import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
@@ -23,6 +23,7 @@ import pyarrow.dataset as ds
 import pyarrow.fs as pafs
 
 from condvest.errors import CondvestError, ConfigError, DataError
+from condvest.process import ctrl_c_later
 from condvest.storage.store import Store, Stored
 
 #: An object, and what is true of each row in it.
@@ -30,6 +31,7 @@ Part = tuple[str, ds.Expression]
 Load = Callable[[str, Stored | None, Sequence[str]], pa.Table]
 
 _FORMAT: Final = ds.ParquetFileFormat()
+_LOOK_SECONDS: Final = 0.05  # whether Ctrl-C was pressed
 _MOST_TABLES: Final = 64  # filtered at once
 _NOWHERE: Final = pafs.LocalFileSystem()  # fragments want one; theirs is never used
 _STATEMENTS: Final = frozenset(
@@ -166,43 +168,37 @@ def run(query: str, views: Mapping[str, View]) -> pa.Table:
         KeyboardInterrupt: as Python raises it, once DuckDB has stopped: most often at once.
     """
     spill = Path(tempfile.gettempdir(), f"condvest-sql-{uuid.uuid4().hex}")
-    with closing(duckdb.connect(":memory:", config={"temp_directory": str(spill)})) as connection:
+    with (
+        ctrl_c_later() as pressed,
+        closing(duckdb.connect(":memory:", config={"temp_directory": str(spill)})) as connection,
+    ):
         for name, view in views.items():
             connection.register(name, view)
         for lock in _LOCKS:
             connection.execute(lock)
         try:
             _check(connection, query)
-            return _rows(connection, query, views.values())
+            return _rows(connection, query, views.values(), pressed)
         except duckdb.Error as error:
             failed = [view.failure for view in views.values() if view.failure is not None]
             raise failed[0] if failed else _clear(error) from None
 
 
-def _rows(connection: duckdb.DuckDBPyConnection, query: str, views: Iterable[View]) -> pa.Table:
-    """Return the rows of a query. A thread of its own waits for DuckDB, which hears of no Ctrl-C while it joins."""
+def _rows(
+    connection: duckdb.DuckDBPyConnection, query: str, views: Iterable[View], pressed: Callable[[], bool]
+) -> pa.Table:
+    """Return the rows of a query. A thread of its own waits for DuckDB, which hears of no Ctrl-C while it joins.
+
+    An interrupt is repeated until the query has ended: DuckDB forgets one that comes before it begins to compute.
+    """
     with ThreadPoolExecutor(1, thread_name_prefix="condvest-sql") as pool:
         rows = pool.submit(lambda: connection.sql(query).to_arrow_table())
-        try:
-            return rows.result()
-        except BaseException:
-            _end(connection, rows, views)
-            raise
-
-
-def _end(connection: duckdb.DuckDBPyConnection, rows: Future[pa.Table], views: Iterable[View]) -> None:
-    """Interrupt a query until it has ended: DuckDB forgets an interrupt that comes before it begins to compute.
-
-    A second Ctrl-C changes nothing: a connection cannot be closed while its query runs.
-    """
-    while not rows.done():
-        try:
-            for view in views:
-                view.stopped = True
-            connection.interrupt()
-            wait([rows], timeout=0.05)
-        except KeyboardInterrupt:
-            continue
+        while not wait([rows], timeout=_LOOK_SECONDS).done:
+            if pressed():
+                for view in views:
+                    view.stopped = True
+                connection.interrupt()
+    return rows.result()
 
 
 def _check(connection: duckdb.DuckDBPyConnection, query: str) -> None:
