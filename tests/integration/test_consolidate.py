@@ -14,7 +14,7 @@ import pytest
 from condvest.domain.bars import DAILY_SCHEMA
 from condvest.domain.calendar import new_york_date
 from condvest.domain.shard import Shard
-from condvest.errors import CommitConflict, ConfigError, TransientError
+from condvest.errors import CommitConflict, ConfigError, DataError, TransientError
 from condvest.jobs.vacuum import first_kept
 from condvest.storage import layout
 from condvest.storage.fetched import write_fetched
@@ -373,6 +373,37 @@ def test_D01_a_file_that_is_gone_is_not_begun_anew_from_recent_days(small: Kit) 
     assert key not in small.listed(layout.BRONZE)
     assert small.consolidate(force_full=True).left == []
     assert [row["date"] for row in small.consolidated("BCPC")] == [DAY, NEXT, THIRD]
+
+
+def test_D01_nor_is_it_where_the_manifest_is_lost_too(small: Kit) -> None:
+    """Silver was built from it, which its checkpoint tells; what is new in the market has no such past."""
+    key = layout.data_key("BCPC")
+    small.resample(3)
+    silver = small.files(layout.SILVER)
+    small.market.set_bar("NEW", DAYS[3], bar(10.0))
+    small.evening(DAYS[3]).fetch(DAYS[3])
+    small.store.delete_many([key, layout.MANIFEST])
+    for _ in range(2):  # the second time there is a manifest again, which does not know the symbol
+        assert [line.partition(";")[0] for line in small.consolidate().left] == [
+            f"{key}: is gone, though silver was built from it"
+        ]
+        assert small.closes_of_data("NEW").keys() == {DAYS[3]}
+        with pytest.raises(DataError, match="is gone, though the lake had it"):
+            small.resample(3)
+    assert small.files(layout.SILVER) == silver
+    assert small.consolidate(force_full=True).left == []
+    assert [row["date"] for row in small.consolidated("BCPC")] == DAYS[:4]
+    small.resample(3)
+    small.assert_as_rebuilt()
+
+
+def test_D01_nor_by_bars_of_a_range(small: Kit) -> None:
+    """A backfill too merges into a history, and begins none where one is lost."""
+    small.resample(3)
+    small.store.delete_many([*small.listed(layout.symbol_prefix("BCPC")), layout.MANIFEST])
+    report = small.evening(DAYS[24]).fetch_symbols("BCPC", first=DAYS[3], last=DAYS[24])
+    assert "is gone, though silver was built from it" in "".join(report.unmerged)
+    assert small.consolidated("BCPC") == []
 
 
 def test_a_symbol_of_which_every_file_is_gone_is_named(small: Kit) -> None:

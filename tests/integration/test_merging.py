@@ -62,7 +62,7 @@ def test_tasks_are_taken_as_they_are_merged() -> None:
             yield MergeTask(SymbolFiles(f"N{number}", None, ()), (), bars(f"N{number}", *DAYS))
 
     lead = 0
-    for done, _ in enumerate(merge_symbols(store, tasks(), {}), 1):
+    for done, _ in enumerate(merge_symbols(store, tasks(), {}, ()), 1):
         lead = max(lead, taken - done)
     assert (done, lead <= 3 * BLOCK) == (2_003, True)
 
@@ -75,7 +75,8 @@ def test_a_history_that_vanishes_before_it_is_read_is_told_not_begun_anew() -> N
     store.put(layout.daily_key("AA", DAYS[4]), encode_row(bars("AA", DAYS[4])))
     (files,) = list_bronze(store)
     store.delete_many([layout.data_key("AA")])
-    (found,) = merge_symbols(store, [MergeTask(files, files.daily)], read_manifest(store))
+    manifest = read_manifest(store)
+    (found,) = merge_symbols(store, [MergeTask(files, files.daily)], manifest, manifest.keys())
     assert (found.written, found.recent) == (False, None)
     assert "is gone, though it held 4 bars" in found.errors[0]
     assert not [files for files in list_bronze(store) if files.data_etag]
@@ -89,7 +90,7 @@ def test_a_file_is_proven_by_what_is_committed(monkeypatch: pytest.MonkeyPatch) 
     (files,) = list_bronze(store)
 
     def proven() -> list[date]:
-        (merged,) = merge_symbols(store, [MergeTask(files, files.daily)], {}, prove_before=DAYS[4])
+        (merged,) = merge_symbols(store, [MergeTask(files, files.daily)], {}, (), prove_before=DAYS[4])
         return [file.session for file in merged.proven]
 
     whole = merging._combined

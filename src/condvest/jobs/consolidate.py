@@ -11,7 +11,7 @@ from condvest.domain.shard import WHOLE, Shard
 from condvest.jobs.backfill import LandedMerge, take_landed
 from condvest.jobs.bronze import SymbolFiles, list_bronze, without_files
 from condvest.jobs.known_rows import with_known_rows
-from condvest.jobs.merging import Merged, MergeTask, merge_symbols
+from condvest.jobs.merging import Merged, MergeTask, known_histories, merge_symbols
 from condvest.jobs.progress import Progress, silent
 from condvest.jobs.stopping import Stop, never, until
 from condvest.jobs.transpose import Transposition
@@ -162,7 +162,8 @@ def _merge(run: _Run, tasks: Sequence[MergeTask], landed: Transposition) -> None
     planned = _with_landed(landed, tasks, run.how.shard) if run.how.force_full else _with_known(run, tasks)
     todo = {task.files.symbol for task in tasks} | {name for name in landed.symbols if run.how.shard.holds(name)}
     wanted = () if run.report.landing_unread else until(run.stop, planned)
-    merges = merge_symbols(run.store, wanted, run.manifest, prove_before=run.kept_since)
+    known = known_histories(run.store, (task.files for task in tasks), run.manifest)
+    merges = merge_symbols(run.store, wanted, run.manifest, known, prove_before=run.kept_since)
     for done, merged in enumerate(merges, 1):
         todo.discard(merged.symbol)
         _count(run, merged)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
@@ -19,6 +19,7 @@ from condvest.errors import CommitConflict
 from condvest.jobs.bronze import BLOCK_SYMBOLS, DailyFile, ReadFile, SymbolFiles, blocks, list_bronze, read_files
 from condvest.log import event, warn
 from condvest.storage import layout
+from condvest.storage.checkpoint import symbols_in_silver
 from condvest.storage.manifest import KEPT_CHANGES, Change, Entry, file_mark
 from condvest.storage.parquet import encode_history
 from condvest.storage.recent import last_bars
@@ -106,17 +107,23 @@ class _Round:
 
 
 def merge_symbols(
-    store: Store, tasks: Iterable[MergeTask], manifest: Mapping[str, Entry], *, prove_before: date = date.min
+    store: Store,
+    tasks: Iterable[MergeTask],
+    manifest: Mapping[str, Entry],
+    known: Collection[str],
+    *,
+    prove_before: date = date.min,
 ) -> Iterator[Merged]:
     """Merge each task and yield what came of it, block by block, in no promised order. Idempotent.
 
+    `known`: the symbols of which one without a `data.parquet` has lost it; see `known_histories`.
     A `data.parquet` that already holds the rows is not written. Where another writer was first, or a file reads otherwise the
     second time, the symbol is listed and merged again. Files of sessions before `prove_before` are proven to be in what is
     committed. Memory is bounded by two blocks of symbols.
     """
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="condvest-merge") as pool:
         lost: list[Merged] = []
-        merges = _merges(store, _guarded(tasks, manifest, lost), pool, prove_before)
+        merges = _merges(store, _guarded(tasks, manifest, known, lost), pool, prove_before)
         # One pipeline for all blocks: while one is written, the next is read and merged.
         while True:
             block = _round(store, islice(merges, BLOCK_SYMBOLS), manifest)
@@ -127,7 +134,7 @@ def merge_symbols(
                 if not block.again:
                     break
                 event("merge_again", symbols=len(block.again), reason=_AGAIN)
-                again = _guarded(_again(store, block.again), manifest, lost)
+                again = _guarded(_again(store, block.again), manifest, known, lost)
                 block = _round(store, _merges(store, again, pool, prove_before), manifest)
                 yield from block.done
             if block.again:
@@ -136,21 +143,33 @@ def merge_symbols(
         yield from lost
 
 
-def _guarded(tasks: Iterable[MergeTask], manifest: Mapping[str, Entry], lost: list[Merged]) -> Iterator[MergeTask]:
+def known_histories(store: Store, files: Iterable[SymbolFiles], manifest: Mapping[str, Entry]) -> set[str]:
+    """Return the symbols known to have a history: by the manifest; where it has not all, by what silver was built from."""
+    known = set(manifest)
+    if all(one.data_etag is not None or one.symbol in known for one in files):
+        return known
+    return known | symbols_in_silver(store)
+
+
+def _guarded(
+    tasks: Iterable[MergeTask], manifest: Mapping[str, Entry], known: Collection[str], lost: list[Merged]
+) -> Iterator[MergeTask]:
     """Set apart the symbols whose `data.parquet` is gone: what is left would be taken for their whole history."""
     for task in tasks:
-        entry = manifest.get(task.files.symbol)
-        if task.files.data_etag is None and entry is not None and not task.rebuild:
-            lost.append(_lost(task, entry))
+        symbol = task.files.symbol
+        if task.files.data_etag is None and symbol in known and not task.rebuild:
+            lost.append(_lost(task, manifest.get(symbol)))
         else:
             yield task
 
 
-def _lost(task: MergeTask, entry: Entry) -> Merged:
+def _lost(task: MergeTask, entry: Entry | None) -> Merged:
+    known = "silver was built from it"
+    if entry is not None:
+        known = f"it held {entry.row_count} bars up to {entry.last_consolidated_date}"
     why = (
-        f"{layout.data_key(task.files.symbol)}: is gone, though it held {entry.row_count} bars up to"
-        f" {entry.last_consolidated_date}; restore it from a copy or a version of the object, or run"
-        " `condvest consolidate --force-full`, which rebuilds it from landing"
+        f"{layout.data_key(task.files.symbol)}: is gone, though {known}; restore it from a copy or a version of the object, or"
+        " run `condvest consolidate --force-full`, which rebuilds it from landing"
     )
     warn("data_lost", symbol=task.files.symbol, error=why)
     return _failed(task, why)

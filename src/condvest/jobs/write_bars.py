@@ -15,7 +15,7 @@ from condvest.domain.answers import ParsedBars
 from condvest.domain.bars import UTC_MICROSECONDS, Reject
 from condvest.domain.calendar import new_york_date
 from condvest.jobs.bronze import SymbolFiles, list_bronze
-from condvest.jobs.merging import MergeTask, merge_symbols
+from condvest.jobs.merging import MergeTask, known_histories, merge_symbols
 from condvest.log import warn
 from condvest.storage import layout
 from condvest.storage.fetched import write_fetched
@@ -76,16 +76,21 @@ def merge_bars(store: Store, bars: pa.Table) -> list[str]:
     return merge_parts(store, parts, [symbol for symbol, _ in parts])[0]
 
 
-def merge_parts(store: Store, parts: Iterable[tuple[str, pa.Table]], symbols: Collection[str]) -> tuple[list[str], int]:
+def merge_parts(
+    store: Store, parts: Iterable[tuple[str, pa.Table]], symbols: Collection[str], *, are_whole: bool = False
+) -> tuple[list[str], int]:
     """Merge each symbol's bars into its `data.parquet` and bring the manifest up to it.
 
-    Returns what could not be merged, and how many bars are new or changed.
+    `are_whole`: the bars of a symbol without a `data.parquet` are all that landed of it; else one that silver knows is not begun
+    anew. Returns what could not be merged, and how many bars are new or changed.
     """
     manifest = read_manifest(store)
     listed = {files.symbol: files for files in list_bronze(store, symbols, manifest=manifest)}
-    tasks = (MergeTask(listed.get(symbol, SymbolFiles(symbol, None, ())), (), bars) for symbol, bars in parts)
+    files = {symbol: listed.get(symbol, SymbolFiles(symbol, None, ())) for symbol in symbols}
+    known = manifest.keys() if are_whole else known_histories(store, files.values(), manifest)
+    tasks = (MergeTask(files[symbol], (), bars) for symbol, bars in parts)
     recent, entries, left, rows = RecentWriter(store), list[Entry](), list[str](), 0
-    for merged in merge_symbols(store, tasks, manifest):
+    for merged in merge_symbols(store, tasks, manifest, known):
         left += merged.errors
         rows += merged.added + merged.changed
         if merged.entry is not None and merged.recent is not None:

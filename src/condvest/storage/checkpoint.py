@@ -9,6 +9,7 @@ from datetime import date
 from functools import partial
 from typing import Final
 
+from condvest.domain.calendar import INTERVALS
 from condvest.errors import DataError
 from condvest.log import warn
 from condvest.storage import layout
@@ -44,6 +45,12 @@ def read_checkpoints(store: Store, intervals: Collection[int]) -> dict[int, tupl
     """Return the same for several intervals."""
     read = store.map([layout.checkpoint_key(sessions) for sessions in intervals], lambda _, stored: stored)
     return {sessions: _settled(store, sessions, stored) for sessions, stored in zip(intervals, read, strict=True)}
+
+
+def symbols_in_silver(store: Store) -> set[str]:
+    """Return the symbols that silver was built from, of any usual interval: each of them had a history."""
+    found = (checkpoint for checkpoint, _ in read_checkpoints(store, INTERVALS).values() if checkpoint is not None)
+    return {symbol for checkpoint in found for symbol in checkpoint.sources}
 
 
 def _settled(store: Store, sessions: int, stored: Stored | None) -> tuple[Checkpoint | None, When]:
