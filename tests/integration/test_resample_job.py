@@ -260,9 +260,24 @@ def test_symbols_beyond_the_universe_may_be_taken_out(built: Kit) -> None:
     assert len(periods(built, 3, "AAPL")) == 4
 
 
+@pytest.mark.parametrize("lost", [["BCpC"], FEW])
+def test_nor_where_silver_alone_knows_of_it(built: Kit, lost: list[str]) -> None:
+    """Folder and manifest are lost, of one symbol or of all; the checkpoints tell what silver was built from."""
+    before = built.files(layout.SILVER)
+    folders = [key for symbol in lost for key in built.listed(layout.symbol_prefix(symbol))]
+    built.store.delete_many([*folders, layout.MANIFEST])
+    with pytest.raises(DataError, match=r"is gone, though the lake had it.*consolidate --force-full"):
+        built.resample(3, 5)
+    assert built.files(layout.SILVER) == before
+    built.consolidate(force_full=True)
+    built.resample(3, 5)
+    assert built.files(layout.SILVER) == before
+
+
 def test_a_symbol_that_was_taken_out_leaves_silver(built: Kit) -> None:
-    """Its files and the manifest were removed by hand: silver follows the consolidated bars."""
-    built.store.delete_many([*built.listed(layout.symbol_prefix("BCpC")), layout.MANIFEST])
+    """Its files and all that knows of it were removed by hand: silver follows the consolidated bars."""
+    caches = [layout.MANIFEST, layout.checkpoint_key(3), layout.checkpoint_key(5)]
+    built.store.delete_many([*built.listed(layout.symbol_prefix("BCpC")), *caches])
     built.store.delete_many(built.listed(layout.LANDING))
     assert built.resample(3, 5).intervals == {3: "rebuilt", 5: "rebuilt"}
     assert periods(built, 3, "BCpC") == []

@@ -516,6 +516,31 @@ def test_an_interrupt_before_the_query_has_begun_ends_it_too() -> None:
         run("SELECT max(n) FROM pressing", {"pressing": Pressing(NUMBERS.schema, endless)})
 
 
+@pytest.mark.timeout(60)
+def test_what_another_signal_raises_ends_a_query_too() -> None:
+    """A program that gives its work a time limit gets its own exception, and no query goes on behind it."""
+
+    class TooLongError(Exception):
+        pass
+
+    def endless(_: Scan) -> Iterator[pa.Table]:
+        while True:
+            time.sleep(0.01)
+            yield NUMBERS
+
+    def too_long(*_: object) -> None:
+        raise TooLongError
+
+    before = signal.signal(signal.SIGUSR1, too_long)
+    timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGUSR1))
+    timer.start()
+    try:
+        with pytest.raises(TooLongError):
+            run("SELECT max(n) FROM endless", {"endless": View(NUMBERS.schema, endless)})
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
 def test_memory_lakes_work_as_well(histories: dict[str, History]) -> None:
     """A lake in memory is read like any other."""
     store = open_store(f"memory://{uuid.uuid4().hex}")

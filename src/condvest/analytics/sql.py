@@ -189,15 +189,20 @@ def _rows(
 ) -> pa.Table:
     """Return the rows of a query. A thread of its own waits for DuckDB, which hears of no Ctrl-C while it joins.
 
-    An interrupt is repeated until the query has ended: DuckDB forgets one that comes before it begins to compute.
+    After Ctrl-C, or whatever else a signal raises here, the query is interrupted until it has ended: DuckDB forgets an interrupt
+    that comes before it begins to compute.
     """
     with ThreadPoolExecutor(1, thread_name_prefix="condvest-sql") as pool:
         rows = pool.submit(lambda: connection.sql(query).to_arrow_table())
-        while not wait([rows], timeout=_LOOK_SECONDS).done:
-            if pressed():
+        try:
+            while not (pressed() or wait([rows], timeout=_LOOK_SECONDS).done):
+                pass
+        finally:
+            while not rows.done():
                 for view in views:
                     view.stopped = True
                 connection.interrupt()
+                wait([rows], timeout=_LOOK_SECONDS)
     return rows.result()
 
 

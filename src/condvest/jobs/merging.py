@@ -15,11 +15,12 @@ import pyarrow.compute as pc
 
 from condvest.aio import in_order
 from condvest.domain.bars import changed_history, contained, merge_history
+from condvest.domain.calendar import INTERVALS
 from condvest.errors import CommitConflict
 from condvest.jobs.bronze import BLOCK_SYMBOLS, DailyFile, ReadFile, SymbolFiles, blocks, list_bronze, read_files
 from condvest.log import event, warn
 from condvest.storage import layout
-from condvest.storage.checkpoint import symbols_in_silver
+from condvest.storage.checkpoint import read_checkpoints, sources_of
 from condvest.storage.manifest import KEPT_CHANGES, Change, Entry, file_mark
 from condvest.storage.parquet import encode_history
 from condvest.storage.recent import last_bars
@@ -146,9 +147,11 @@ def merge_symbols(
 def known_histories(store: Store, files: Iterable[SymbolFiles], manifest: Mapping[str, Entry]) -> set[str]:
     """Return the symbols known to have a history: by the manifest; where it has not all, by what silver was built from."""
     known = set(manifest)
-    if all(one.data_etag is not None or one.symbol in known for one in files):
-        return known
-    return known | symbols_in_silver(store)
+    new = {one.symbol for one in files if one.data_etag is None} - known
+    built = sources_of(read_checkpoints(store, INTERVALS)) & new if new else set()
+    if built:  # one that somebody consolidated and resampled since it was listed is not lost
+        built -= {one.symbol for one in list_bronze(store, built) if one.data_etag is not None}
+    return known | built
 
 
 def _guarded(

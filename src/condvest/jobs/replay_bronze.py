@@ -44,10 +44,10 @@ class Restore:
         """Write what bronze lacks and return how many bars that were; `date=` files that cannot be read are written anew."""
         self._symbols, rows = landed.symbols, 0
         if self._is_bulk:
-            unmerged, rows = merge_parts(self.store, self._lacking(landed, progress), self._symbols, are_whole=True)
+            unmerged, rows = merge_parts(self.store, self._lacking(landed, progress), self._symbols, may_begin=True)
         else:
             bars = concat([part for _, part in self._lacking(landed, progress)], DAILY_SCHEMA)
-            unmerged = write_bars(self.store, bars, now=self.now) if bars.num_rows else []
+            unmerged = write_bars(self.store, bars, now=self.now, may_begin=True) if bars.num_rows else []
             rows = int(bars.num_rows)
         self.left += unmerged
         if self._damaged:

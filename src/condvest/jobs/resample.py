@@ -23,7 +23,7 @@ from condvest.jobs.spool import MonthSpool
 from condvest.log import event
 from condvest.storage import layout
 from condvest.storage.actions import splits_in
-from condvest.storage.checkpoint import Checkpoint, read_checkpoints, write_checkpoint
+from condvest.storage.checkpoint import Checkpoint, read_checkpoints, sources_of, write_checkpoint
 from condvest.storage.manifest import entries_in
 from condvest.storage.parquet import WRITER, encode_periods
 from condvest.storage.store import Store, When
@@ -77,7 +77,8 @@ def resample(
     gone, and their period bars go with them. Memory is bounded by a few blocks of symbols and a few months.
 
     Raises:
-        DataError: a `data.parquet` cannot be read, or is gone though the manifest or silver knows it; nothing was written.
+        DataError: a `data.parquet` cannot be read, or is gone though the manifest knows it or silver was built from it;
+            nothing was written.
         CommitConflict: 8 other writers were first.
     """
     for _ in range(_ATTEMPTS):
@@ -121,17 +122,13 @@ def _planned(
 
     The manifest is held in here alone: it grows with the market, and nothing of it is needed to compute.
     """
-    sources, splits, waiting = _sources(store, universe)
+    checkpoints = read_checkpoints(store, intervals)  # before the listing: what they were built from is there by then
+    sources, splits = _sources(store, universe, built=sources_of(checkpoints))
     if not sources:
         return None
     work = _work(store, calendar, sources, splits)
     busy: list[_Interval] = []
     changes = Changes(sources, work.reach)
-    checkpoints = read_checkpoints(store, intervals)
-    built = {
-        symbol for checkpoint, _ in checkpoints.values() if checkpoint is not None for symbol in checkpoint.sources
-    }
-    _refuse_gone(waiting & built, universe)
     months = list_months(store, intervals)
     for sessions, (checkpoint, when) in checkpoints.items():
         listed = months[sessions]
@@ -167,32 +164,27 @@ def _work(store: Store, calendar: Calendar, sources: Sequence[Source], splits: d
 
 
 def _sources(
-    store: Store, universe: Collection[str] | None = None
-) -> tuple[list[Source], dict[str, list[Split]], set[str]]:
-    """Return each `data.parquet` with what the manifest knows of it, the splits by symbol, and who has `date=` files alone."""
+    store: Store, universe: Collection[str] | None, *, built: Collection[str] = ()
+) -> tuple[list[Source], dict[str, list[Split]]]:
+    """Return each `data.parquet` with what the manifest knows of it, and the splits by symbol.
+
+    DataError: the manifest knows of one that is gone, or silver was `built` from it; its bars would go from there as well.
+    """
     actions, cache = store.map([layout.SPLITS, layout.MANIFEST], lambda _, stored: stored)
     splits, manifest, found = splits_by_symbol(splits_in(actions)), entries_in(store, cache), list[Source]()
-    waiting = set[str]()
     for files in list_bronze(store, manifest=manifest):
         if files.data_etag is not None:
             entry = manifest.get(files.symbol)
             trusted = entry if entry is not None and entry.data_etag == files.data_etag else None
             found.append(Source(files.symbol, files.data_etag, trusted, splits.get(files.symbol, ())))
-        else:
-            waiting.add(files.symbol)
-    _refuse_gone(manifest.keys() - {source.symbol for source in found}, universe)
-    return found, splits, waiting
-
-
-def _refuse_gone(gone: Collection[str], universe: Collection[str] | None) -> None:
-    """Refuse to build silver without the symbols of a universe (None: all) that had a history: it has their bars yet."""
-    lost = sorted(gone if universe is None else set(gone).intersection(universe))
-    if lost:
+    lost = {*manifest, *built} - {source.symbol for source in found}
+    if gone := sorted(lost if universe is None else lost.intersection(universe)):
         raise DataError(
-            f"{layout.data_key(lost[0])}: is gone, though the lake had it{f' ({len(lost)} such)' if lost[1:] else ''};"
+            f"{layout.data_key(gone[0])}: is gone, though the lake had it{f' ({len(gone)} such)' if gone[1:] else ''};"
             " silver keeps its bars; run `condvest consolidate --force-full`, which rebuilds it from landing, or restore it from"
             " a copy"
         )
+    return found, splits
 
 
 def _reach(store: Store, sources: Sequence[Source]) -> date:
@@ -207,7 +199,7 @@ def silver_tables(
     store: Store, *, calendar: Calendar, sessions: int, universe: Collection[str] | None = None
 ) -> Iterator[tuple[str, bytes]]:
     """Yield each month (`YYYY-MM`) of an interval and its file's bytes as a full rebuild makes them; writes nothing."""
-    sources, splits, _ = _sources(store, universe)
+    sources, splits = _sources(store, universe)
     if not sources:
         return
     work = _work(store, calendar, sources, splits)

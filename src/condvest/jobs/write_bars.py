@@ -33,14 +33,15 @@ _AT_A_TIME: Final = 64
 _AHEAD: Final = 4
 
 
-def write_bars(store: Store, bars: pa.Table, *, now: datetime) -> list[str]:
+def write_bars(store: Store, bars: pa.Table, *, now: datetime, may_begin: bool = False) -> list[str]:
     """Write bars (`DAILY_SCHEMA`) as `date=` files; those of sessions more than 5 days ago into `data.parquet` as well.
 
-    When this returns without errors every row is durable. Returns what could not be merged. Idempotent.
+    When this returns without errors every row is durable. Returns what could not be merged. Idempotent. `may_begin`: as
+    `merge_parts` has it.
     """
     write_daily(store, bars)
     old = [is_merged_at_once(day, now) for day in bars["date"].to_pylist()]
-    return merge_bars(store, bars.filter(pa.array(old, pa.bool_()))) if any(old) else []
+    return merge_bars(store, bars.filter(pa.array(old, pa.bool_())), may_begin=may_begin) if any(old) else []
 
 
 def is_merged_at_once(session: date, now: datetime) -> bool:
@@ -64,8 +65,11 @@ def write_daily(store: Store, bars: pa.Table) -> None:
     write_fetched(store, bars, [put.etag or "" for put in written])
 
 
-def merge_bars(store: Store, bars: pa.Table) -> list[str]:
-    """Merge bars of any symbols and sessions straight into each symbol's `data.parquet`; return what could not be."""
+def merge_bars(store: Store, bars: pa.Table, *, may_begin: bool = False) -> list[str]:
+    """Merge bars of any symbols and sessions straight into each symbol's `data.parquet`; return what could not be.
+
+    `may_begin`: as `merge_parts` has it.
+    """
     bars = bars.sort_by([("symbol", "ascending"), ("date", "ascending")]).combine_chunks()
     symbols = bars["symbol"].combine_chunks()
     counts = symbols.value_counts()
@@ -73,21 +77,21 @@ def merge_bars(store: Store, bars: pa.Table) -> list[str]:
     for symbol, count in zip(counts.field("values").to_pylist(), counts.field("counts").to_pylist(), strict=True):
         parts.append((symbol, bars.slice(offset, count)))
         offset += count
-    return merge_parts(store, parts, [symbol for symbol, _ in parts])[0]
+    return merge_parts(store, parts, [symbol for symbol, _ in parts], may_begin=may_begin)[0]
 
 
 def merge_parts(
-    store: Store, parts: Iterable[tuple[str, pa.Table]], symbols: Collection[str], *, are_whole: bool = False
+    store: Store, parts: Iterable[tuple[str, pa.Table]], symbols: Collection[str], *, may_begin: bool = False
 ) -> tuple[list[str], int]:
     """Merge each symbol's bars into its `data.parquet` and bring the manifest up to it.
 
-    `are_whole`: the bars of a symbol without a `data.parquet` are all that landed of it; else one that silver knows is not begun
-    anew. Returns what could not be merged, and how many bars are new or changed.
+    `may_begin`: the caller has seen that a history which is begun here is not begun from a part; else none is that silver was
+    built from. Returns what could not be merged, and how many bars are new or changed.
     """
     manifest = read_manifest(store)
     listed = {files.symbol: files for files in list_bronze(store, symbols, manifest=manifest)}
     files = {symbol: listed.get(symbol, SymbolFiles(symbol, None, ())) for symbol in symbols}
-    known = manifest.keys() if are_whole else known_histories(store, files.values(), manifest)
+    known = manifest.keys() if may_begin else known_histories(store, files.values(), manifest)
     tasks = (MergeTask(files[symbol], (), bars) for symbol, bars in parts)
     recent, entries, left, rows = RecentWriter(store), list[Entry](), list[str](), 0
     for merged in merge_symbols(store, tasks, manifest, known):

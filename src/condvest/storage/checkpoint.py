@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
 from typing import Final
 
-from condvest.domain.calendar import INTERVALS
 from condvest.errors import DataError
 from condvest.log import warn
 from condvest.storage import layout
@@ -47,10 +46,9 @@ def read_checkpoints(store: Store, intervals: Collection[int]) -> dict[int, tupl
     return {sessions: _settled(store, sessions, stored) for sessions, stored in zip(intervals, read, strict=True)}
 
 
-def symbols_in_silver(store: Store) -> set[str]:
-    """Return the symbols that silver was built from, of any usual interval: each of them had a history."""
-    found = (checkpoint for checkpoint, _ in read_checkpoints(store, INTERVALS).values() if checkpoint is not None)
-    return {symbol for checkpoint in found for symbol in checkpoint.sources}
+def sources_of(checkpoints: Mapping[int, tuple[Checkpoint | None, When]]) -> set[str]:
+    """Return the symbols that silver was built from, in any of its intervals: each of them had a history."""
+    return {symbol for found, _ in checkpoints.values() if found is not None for symbol in found.sources}
 
 
 def _settled(store: Store, sessions: int, stored: Stored | None) -> tuple[Checkpoint | None, When]:
