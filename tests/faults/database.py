@@ -56,7 +56,9 @@ class Cutter:
         self._left, self._moment = number, moment
 
     def close(self) -> None:
-        """Take no more connections."""
+        """Take no more connections; the thread that waits for one ends."""
+        with suppress(OSError):
+            self._door.shutdown(socket.SHUT_RDWR)
         self._door.close()
 
     def _serve(self) -> None:

@@ -38,6 +38,7 @@ _BOUNDS: Final[dict[int, tuple[int, int]]] = {
     pa.date32().id: (-719_162, 2_932_896),
     pa.timestamp("us").id: (-62_135_596_800_000_000, 253_402_300_799_999_999),
 }
+_CODES: Final = pa.dictionary(pa.int32(), pa.string())
 # One row: statistics and dictionaries would be larger than the row.
 _SINGLE: Final = {"compression": "none", "store_schema": False, "use_dictionary": False, "write_statistics": False}
 
@@ -74,8 +75,10 @@ def encode_table(table: pa.Table) -> bytes:
 
 def coded(schema: pa.Schema, repeated: Sequence[str]) -> pa.Schema:
     """Return a schema with some columns of texts as dictionaries: where values repeat, codes are smaller and faster."""
-    texts = pa.dictionary(pa.int32(), pa.string())
-    return pa.schema([field.with_type(texts) if field.name in repeated else field for field in schema])
+    for name in repeated:
+        at = schema.get_field_index(name)
+        schema = schema.set(at, schema.field(at).with_type(_CODES))
+    return schema
 
 
 def decode(
