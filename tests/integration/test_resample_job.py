@@ -266,8 +266,9 @@ def test_nor_where_silver_alone_knows_of_it(built: Kit, lost: list[str]) -> None
     before = built.files(layout.SILVER)
     folders = [key for symbol in lost for key in built.listed(layout.symbol_prefix(symbol))]
     built.store.delete_many([*folders, layout.MANIFEST])
-    with pytest.raises(DataError, match=r"is gone, though the lake had it.*consolidate --force-full"):
-        built.resample(3, 5)
+    for intervals in ([3, 5], [5], [8]):
+        with pytest.raises(DataError, match=r"is gone, though the lake had it.*consolidate --force-full"):
+            built.resample(*intervals)
     assert built.files(layout.SILVER) == before
     built.consolidate(force_full=True)
     built.resample(3, 5)
@@ -275,7 +276,7 @@ def test_nor_where_silver_alone_knows_of_it(built: Kit, lost: list[str]) -> None
 
 
 def test_a_symbol_that_was_taken_out_leaves_silver(built: Kit) -> None:
-    """Its files and all that knows of it were removed by hand: silver follows the consolidated bars."""
+    """Its files, what landed and all that knows of it were removed by hand: silver follows the consolidated bars."""
     caches = [layout.MANIFEST, layout.checkpoint_key(3), layout.checkpoint_key(5)]
     built.store.delete_many([*built.listed(layout.symbol_prefix("BCpC")), *caches])
     built.store.delete_many(built.listed(layout.LANDING))

@@ -122,7 +122,8 @@ def _planned(
 
     The manifest is held in here alone: it grows with the market, and nothing of it is needed to compute.
     """
-    checkpoints = read_checkpoints(store, intervals)  # before the listing: what they were built from is there by then
+    # Before the listing: what they were built from is there by then. Any interval tells of a history that is lost.
+    checkpoints = read_checkpoints(store, sorted({*INTERVALS, *intervals}))
     sources, splits = _sources(store, universe, built=sources_of(checkpoints))
     if not sources:
         return None
@@ -130,8 +131,8 @@ def _planned(
     busy: list[_Interval] = []
     changes = Changes(sources, work.reach)
     months = list_months(store, intervals)
-    for sessions, (checkpoint, when) in checkpoints.items():
-        listed = months[sessions]
+    for sessions in dict.fromkeys(intervals):
+        (checkpoint, when), listed = checkpoints[sessions], months[sessions]
         plan = plan_interval(
             sessions, checkpoint, listed, changes, calendar=calendar, builder=BUILDER, force_full=force_full
         )
