@@ -17,7 +17,7 @@ MACHINE = "condvest-daily"
 FUNCTIONS = ("daily-ohlcv-fetcher", "daily-meta-fetcher", "consolidate-bronze-daily", "record-session")
 #: The state that runs on AWS Batch, which the emulator does not have.
 BATCH_STATE = "Resample"
-_RUN_SECONDS = 120.0
+_RUN_SECONDS = 600.0
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from integration.jobs_kit import DAYS, Kit
 from servers.aws_tools import fake_program, run_script
 from servers.emulator import ROOT, Emulator, running_ministack, running_moto
 
-pytestmark = [pytest.mark.aws, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.aws]
 
 BUCKET = "test-condvest-datalake"
 DAY = DAYS[0]

@@ -25,7 +25,7 @@ from integration.jobs_kit import bar, market_of
 from servers.emulator import ROOT, running_ministack
 from servers.postgres import PASSWORD, PostgresServer
 
-pytestmark = [pytest.mark.aws, pytest.mark.postgres, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.aws, pytest.mark.postgres]
 
 #: The most that Step Functions passes from state to state.
 LARGEST_BYTES = 256 * 1024

@@ -23,8 +23,6 @@ from servers.faulty_proxy import running_proxy
 from servers.postgres import PostgresServer
 from servers.seaweed import BUCKET, S3Server
 
-pytestmark = pytest.mark.timeout(300)
-
 #: The seed of these; the long run takes others too.
 SEED = 1
 

@@ -457,7 +457,6 @@ def test_a_program_may_use_duckdb_itself_meanwhile(lake: Lake) -> None:
         "SELECT max(n) FROM endless",
     ],
 )
-@pytest.mark.timeout(60)  # each would take hours
 def test_an_interrupt_ends_a_query(query: str) -> None:
     """Ctrl-C ends a query as it ends anything else in Python, whatever is under way: a scan, a join, a view being read."""
 
@@ -472,7 +471,6 @@ def test_an_interrupt_ends_a_query(query: str) -> None:
         run(query, {"endless": View(NUMBERS.schema, endless)})
 
 
-@pytest.mark.timeout(60)
 def test_more_interrupts_end_a_query_no_worse() -> None:
     """Who presses Ctrl-C again while an object is still being read sees no other error: the query ends after that object."""
     begun, pressed = threading.Event(), threading.Event()
@@ -497,7 +495,6 @@ def test_more_interrupts_end_a_query_no_worse() -> None:
     hand.join()
 
 
-@pytest.mark.timeout(60)
 def test_an_interrupt_before_the_query_has_begun_ends_it_too() -> None:
     """DuckDB asks a view for its columns when it gets it; what Python raises there would come back as an error of DuckDB."""
 
@@ -516,7 +513,6 @@ def test_an_interrupt_before_the_query_has_begun_ends_it_too() -> None:
         run("SELECT max(n) FROM pressing", {"pressing": Pressing(NUMBERS.schema, endless)})
 
 
-@pytest.mark.timeout(60)
 def test_what_another_signal_raises_ends_a_query_too() -> None:
     """A program that gives its work a time limit gets its own exception, and no query goes on behind it."""
 
