@@ -10,8 +10,9 @@ from condvest.domain.calendar import Calendar
 from condvest.domain.shard import WHOLE, Shard
 from condvest.jobs.backfill import LandedMerge, take_landed
 from condvest.jobs.bronze import SymbolFiles, list_bronze, without_files
+from condvest.jobs.histories import known_histories
 from condvest.jobs.known_rows import with_known_rows
-from condvest.jobs.merging import Merged, MergeTask, known_histories, merge_symbols
+from condvest.jobs.merging import Merged, MergeTask, merge_symbols
 from condvest.jobs.progress import Progress, silent
 from condvest.jobs.stopping import Stop, never, until
 from condvest.jobs.transpose import Transposition

@@ -15,12 +15,11 @@ import pyarrow.compute as pc
 
 from condvest.aio import in_order
 from condvest.domain.bars import changed_history, contained, merge_history
-from condvest.domain.calendar import INTERVALS
 from condvest.errors import CommitConflict
 from condvest.jobs.bronze import BLOCK_SYMBOLS, DailyFile, ReadFile, SymbolFiles, blocks, list_bronze, read_files
+from condvest.jobs.histories import why_lost
 from condvest.log import event, warn
 from condvest.storage import layout
-from condvest.storage.checkpoint import read_checkpoints, sources_of
 from condvest.storage.manifest import KEPT_CHANGES, Change, Entry, file_mark
 from condvest.storage.parquet import encode_history
 from condvest.storage.recent import last_bars
@@ -117,8 +116,8 @@ def merge_symbols(
 ) -> Iterator[Merged]:
     """Merge each task and yield what came of it, block by block, in no promised order. Idempotent.
 
-    `known`: the symbols of which one without a `data.parquet` has lost it; see `known_histories`.
-    A `data.parquet` that already holds the rows is not written. Where another writer was first, or a file reads otherwise the
+    `known`: the symbols of which one without a `data.parquet` has lost it; see `histories.known_histories`. A
+    `data.parquet` that already holds the rows is not written. Where another writer was first, or a file reads otherwise the
     second time, the symbol is listed and merged again. Files of sessions before `prove_before` are proven to be in what is
     committed. Memory is bounded by two blocks of symbols.
     """
@@ -144,16 +143,6 @@ def merge_symbols(
         yield from lost
 
 
-def known_histories(store: Store, files: Iterable[SymbolFiles], manifest: Mapping[str, Entry]) -> set[str]:
-    """Return the symbols known to have a history: by the manifest; where it has not all, by what silver was built from."""
-    known = set(manifest)
-    new = {one.symbol for one in files if one.data_etag is None} - known
-    built = sources_of(read_checkpoints(store, INTERVALS)) & new if new else set()
-    if built:  # one that somebody consolidated and resampled since it was listed is not lost
-        built -= {one.symbol for one in list_bronze(store, built) if one.data_etag is not None}
-    return known | built
-
-
 def _guarded(
     tasks: Iterable[MergeTask], manifest: Mapping[str, Entry], known: Collection[str], lost: list[Merged]
 ) -> Iterator[MergeTask]:
@@ -167,13 +156,7 @@ def _guarded(
 
 
 def _lost(task: MergeTask, entry: Entry | None) -> Merged:
-    known = "silver was built from it"
-    if entry is not None:
-        known = f"it held {entry.row_count} bars up to {entry.last_consolidated_date}"
-    why = (
-        f"{layout.data_key(task.files.symbol)}: is gone, though {known}; restore it from a copy or a version of the object, or"
-        " run `condvest consolidate --force-full`, which rebuilds it from landing"
-    )
+    why = why_lost(task.files.symbol, entry)
     warn("data_lost", symbol=task.files.symbol, error=why)
     return _failed(task, why)
 

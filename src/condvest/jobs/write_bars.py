@@ -15,7 +15,8 @@ from condvest.domain.answers import ParsedBars
 from condvest.domain.bars import UTC_MICROSECONDS, Reject
 from condvest.domain.calendar import new_york_date
 from condvest.jobs.bronze import SymbolFiles, list_bronze
-from condvest.jobs.merging import MergeTask, known_histories, merge_symbols
+from condvest.jobs.histories import known_histories
+from condvest.jobs.merging import MergeTask, merge_symbols
 from condvest.log import warn
 from condvest.storage import layout
 from condvest.storage.fetched import write_fetched
